@@ -1,0 +1,76 @@
+"""Authenticated encryption (RFC 5116): the three AEADs of RFC 8446 §B.4 with 12 byte nonces and 16 byte tags.
+
+`new_aead` returns the cipher object of `cryptography` itself: there is no wrapper on the fast path. What it promises,
+held by tests for each cipher:
+
+- `encrypt_into(nonce, data, aad, buf)` writes ciphertext and tag, `decrypt_into(nonce, data, aad, buf)` the plaintext;
+  both return the number of bytes written, and `buf` must have exactly that length.
+- `buf` may be the same memory as `data` (in place), and may begin before it (shifted, for instance to close the gap
+  that a record header leaves). It must not begin inside `data`, after its first byte.
+- After `AuthenticationFailure` the content of `buf` is garbage and must not be shown to anyone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.exceptions import InvalidTag as AuthenticationFailure
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer
+
+__all__ = [
+    "AES_128_GCM",
+    "AES_256_GCM",
+    "CHACHA20_POLY1305",
+    "Aead",
+    "AeadAlgorithm",
+    "AuthenticationFailure",
+    "new_aead",
+]
+
+
+class Aead(Protocol):
+    """A keyed AEAD. `data`, `associated_data` and `buf` are anything with the buffer protocol."""
+
+    def encrypt(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None) -> bytes: ...
+
+    def decrypt(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None) -> bytes: ...
+
+    def encrypt_into(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer) -> int: ...
+
+    def decrypt_into(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class AeadAlgorithm:
+    """Names and sizes (bytes) of an AEAD, and how much one key may protect.
+
+    `confidentiality_limit`: full-size TLS records (2^14 bytes) one key may seal, None if only the record number limits
+    it (RFC 8446 §5.5). `integrity_limit`: failed openings after which the key must go (RFC 9147 §4.5.3).
+    """
+
+    name: str
+    key_size: int
+    confidentiality_limit: int | None
+    integrity_limit: int
+    nonce_size: int = 12
+    tag_size: int = 16
+
+
+_GCM_RECORDS = 23_726_566  # 2^24.5
+
+AES_128_GCM = AeadAlgorithm("AES_128_GCM", 16, _GCM_RECORDS, 1 << 36)
+AES_256_GCM = AeadAlgorithm("AES_256_GCM", 32, _GCM_RECORDS, 1 << 36)
+CHACHA20_POLY1305 = AeadAlgorithm("CHACHA20_POLY1305", 32, None, 1 << 36)
+
+
+def new_aead(algorithm: AeadAlgorithm, key: Buffer) -> Aead:
+    """The cipher object for `key` (exactly `algorithm.key_size` bytes, else ValueError)."""
+    if memoryview(key).nbytes != algorithm.key_size:
+        raise ValueError(f"{algorithm.name} wants a key of {algorithm.key_size} bytes")
+    if algorithm is CHACHA20_POLY1305:
+        return ChaCha20Poly1305(key)
+    return AESGCM(key)
