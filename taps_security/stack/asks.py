@@ -1,0 +1,98 @@
+"""What an engine cannot do itself and asks for: `Ask(id, request)` goes out as an event, `stack.answer()` comes back.
+
+Each ask is answered once, with a result or with `Refused(error)`; the answer may come at once or much later. Timers
+and acknowledgements go on meanwhile, held input is bounded. A type enters with its first user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+AskId: TypeAlias = int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyPeer:
+    """-> identity. `chain`: the peer's certificates in DER, leaf first. `name`: whom we meant; empty on a server."""
+
+    chain: tuple[bytes, ...]
+    name: str
+    usage: str  # "server" or "client": what the peer must be
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseIdentity:
+    """-> identity handle, or None to present nothing. `algorithms`: the peer's signature schemes, by code point."""
+
+    server_name: str
+    algorithms: tuple[int, ...]
+    authorities: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """-> the signature's octets, made with the private key of `identity` (inline, on a thread, or in an HSM)."""
+
+    identity: object
+    algorithm: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FindPsk:
+    """-> the external pre-shared key of that name, or None."""
+
+    identity: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FindSession:
+    """-> the stored session behind a stateful ticket, or None."""
+
+    ticket: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimOnce:
+    """-> bool: True exactly once for each token until `until` (unix seconds). Replay defence."""
+
+    kind: str
+    token: bytes
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An answer: the ask was looked at and denied. The stack ends in its protocol's words for `error`."""
+
+    error: Exception
+
+
+AskRequest: TypeAlias = VerifyPeer | ChooseIdentity | Sign | FindPsk | FindSession | ClaimOnce
+
+
+@dataclass(slots=True)
+class Ask:
+    """Something that the engine cannot do."""
+
+    id: AskId
+    request: AskRequest
+
+
+@dataclass(slots=True)
+class AskWithdrawn:
+    """The answer is no longer wanted; a late one is ignored."""
+
+    id: AskId
+
+
+Answer: TypeAlias = Callable[[AskId, object], None]
+
+
+class Asking(Protocol):
+    """Whatever asks."""
+
+    def answer(self, ask: AskId, result: object, now: float) -> None:
+        """The result of `ask`, or `Refused`."""

@@ -1,0 +1,58 @@
+"""Deliveries that more than one room uses. Pass-through: the transport below is reliable and ordered already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .errors import PeerMisbehaved, Reason
+from .events import KeyId
+
+Measure = Callable[[memoryview], int]  # the whole length of the message that begins so; 0: more octets are needed
+
+
+class PassThrough:
+    """Whole handshake messages out of the units of a reliable byte stream (TLS, tcpcrypt).
+
+    `limit` bounds one message in octets, and so what is held of an unfinished one.
+    """
+
+    __slots__ = ("_held", "_key", "_limit", "_measure")
+
+    def __init__(self, measure: Measure, limit: int) -> None:
+        self._measure = measure
+        self._limit = limit
+        self._held = bytearray()
+        self._key: KeyId | None = None
+
+    @property
+    def holds_a_fragment(self) -> bool:
+        """An unfinished message waits: the keys must not change now."""
+        return bool(self._held)
+
+    def received(self, key: KeyId, unit: memoryview) -> None:
+        """The octets of one unit. Raises PeerMisbehaved if a message would straddle a change of keys."""
+        if not len(unit):
+            raise PeerMisbehaved("an empty handshake unit", reason=Reason.MALFORMED, section="RFC 8446 §5.1")
+        if self._held and key != self._key:
+            raise PeerMisbehaved(
+                "a handshake message straddles a change of keys", reason=Reason.MALFORMED, section="RFC 8446 §5.1"
+            )
+        self._key = key
+        self._held += unit
+
+    def next_message(self) -> tuple[KeyId, memoryview] | None:
+        """The next whole message, or None. Raises PeerMisbehaved if one is longer than the limit."""
+        if not self._held or self._key is None:
+            return None
+        with memoryview(self._held) as view:
+            length = self._measure(view)
+        if length > self._limit:
+            raise PeerMisbehaved(
+                f"a handshake message of {length} octets; at most {self._limit} are taken",
+                reason=Reason.MESSAGE_TOO_LARGE,
+            )
+        if not length or length > len(self._held):
+            return None
+        message = memoryview(bytes(self._held[:length]))
+        del self._held[:length]
+        return self._key, message

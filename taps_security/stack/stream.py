@@ -1,0 +1,404 @@
+"""The stack of byte-stream records: TLS and tcpcrypt over TCP. One flow, number 0.
+
+    application octets --send--> SendBuffer --seal--> slab --> TCP
+    TCP --> standing buffer --open in place--> one Received per read
+
+Handshake and control units are sealed when they are made, in order with the keys; application octets are sealed when
+the socket takes them, so that small sends of one loop turn share records. A read costs one Received, however many
+records it holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .asks import AskId
+from .delivery import PassThrough
+from .errors import ConnectionLost, LocalError, PeerMisbehaved, Reason, RemoteError, TapsError
+from .events import (
+    Buffer,
+    CloseKind,
+    CloseTransport,
+    Direction,
+    FlowId,
+    FlowSent,
+    FlowWritable,
+    KeyId,
+    KeyReady,
+    PathId,
+    Received,
+    Stage,
+    TransportEnd,
+)
+from .layered import LayeredStack
+from .layers import Ends, Handshake, HandshakeMessage, Opened, PathFacts, SendBuffer, Slab, StreamRecord, UnitKind
+from .stack import Inbound, SendOptions, Transmit
+
+CONTROL_ROOM = 18 * 1024  # of a slab: handshake messages are cut so that each piece fits
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Our own bounds on what a stream stack holds, in octets and seconds."""
+
+    send_high: int = 256 * 1024  # send() takes nothing while more than this waits
+    send_low: int = 64 * 1024  # FlowWritable when less than this waits
+    receive_high: int = 256 * 1024  # reading pauses while the application has more than this to take
+    close_timeout: float = 5.0  # how long the peer may take to end its stream after we ended ours
+    units_without_data: int = 64  # consecutive units that bring nothing: a flood of empty records is an attack
+
+
+DEFAULT_LIMITS = StreamLimits()
+PLAINTEXT = KeyId(Stage.INITIAL, 0)
+
+
+class StreamStack(LayeredStack):
+    """A handshake and a record layer over one reliable byte stream."""
+
+    _record: StreamRecord
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        record: StreamRecord,
+        delivery: PassThrough,
+        ends: Ends,
+        limits: StreamLimits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(handshake, record)
+        self._delivery = delivery
+        self._ends = ends
+        self._limits = limits
+        self._path: PathId = 0
+        self._opened = Opened()
+        self._received = Received(0, [])
+        self._send_key = PLAINTEXT
+        self._sealed = bytearray()  # handshake and control units, in order, ready for the wire
+        self._outgoing = SendBuffer()
+        self._tokens: deque[tuple[int, int]] = deque()  # (octets sent when it is over, token)
+        self._sent = 0
+        self._unread = 0  # octets given to the application and not yet consumed
+        self._blocked = False  # send() refused: say FlowWritable
+        self._idle_units = 0
+        self._sending_over = False  # the application sends nothing more
+        self._said_goodbye = False  # our clean end is sealed
+        self._peer_over = False  # the peer's clean end was read
+        self._closing = False  # what still comes is thrown away
+
+    # -- inputs ---------------------------------------------------------------------------------------------------
+    def start(self, path: PathId, facts: PathFacts, now: float) -> None:
+        """The byte stream is open."""
+        self._path = path
+        self._guarded(self._begin, facts, now)
+
+    def _begin(self, facts: PathFacts, now: float) -> None:
+        self._handshake.start(facts, now)
+        self._route(now)
+
+    def receive(self, inbound: Inbound, now: float) -> int:
+        """Open what is there; the octets consumed. The rest stands in front of the next read."""
+        if self.ended:
+            return len(inbound.data)
+        consumed = 0
+        try:
+            consumed = self._open_all(inbound.data, now)
+        except TapsError as error:
+            self._deliver()
+            self._fail(error, now)
+            consumed = len(inbound.data)
+        else:
+            self._deliver()
+        finally:
+            self._opened.clear()
+        if not self.ended:
+            self._settle(now)
+        return consumed
+
+    def _open_all(self, data: memoryview, now: float) -> int:
+        opened, record = self._opened, self._record
+        total = len(data)
+        consumed = 0
+        while consumed < total and not self.ended and not self._asks:
+            opened.clear()
+            step = record.open(data[consumed:] if consumed else data, opened, now)
+            consumed += step
+            if not opened.kinds:
+                break
+            for index, kind in enumerate(opened.kinds):
+                if kind is UnitKind.APPLICATION:
+                    self._take_application(opened.plaintexts[index])
+                elif kind is UnitKind.KEY_MISSING:
+                    if not self._asks:
+                        raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.MALFORMED)
+                    return consumed
+                else:
+                    self._take_unit(kind, opened.keys[index], opened.plaintexts[index], now)
+            self._route(now)
+        if self._peer_over and consumed < total:
+            consumed = total  # nothing counts behind the peer's clean end
+        return consumed
+
+    def _take_application(self, octets: memoryview) -> None:
+        if not self.complete:
+            raise PeerMisbehaved("application data before the handshake is complete", reason=Reason.MALFORMED)
+        if not octets:
+            self._count_idle_unit()
+        elif not self._closing:
+            self._idle_units = 0
+            self._received.chunks.append(octets)
+
+    def _take_unit(self, kind: UnitKind, key: KeyId, unit: memoryview, now: float) -> None:
+        if kind is UnitKind.HANDSHAKE:
+            self._count_idle_unit()
+            self._delivery.received(key, unit)
+            self._feed_messages(now)
+        elif kind is UnitKind.CONTROL:
+            verdict = self._ends.read(unit)
+            if isinstance(verdict, Exception):
+                self._terminate(CloseKind.ABORTED, verdict)
+            elif verdict:
+                self._peer_over = True
+            else:
+                self._count_idle_unit()
+        else:
+            self._count_idle_unit()
+
+    def _feed_messages(self, now: float) -> None:
+        while (message := self._delivery.next_message()) is not None:
+            if not self.complete:
+                self._idle_units = 0
+            self._handshake.receive(message[0], message[1], 0, now)
+            self._route(now)
+
+    def _count_idle_unit(self) -> None:
+        self._idle_units += 1
+        if self._idle_units > self._limits.units_without_data:
+            raise PeerMisbehaved(f"{self._idle_units} units in a row that bring no data", reason=Reason.OVERLOADED)
+
+    def _deliver(self) -> None:
+        received = self._received
+        if received.chunks:
+            self._unread += sum(map(len, received.chunks))
+            self.events.append(received)
+            self._received = Received(0, [])
+        if self._peer_over and not self._closing:
+            if self.complete:
+                self.events.append(Received(0, [], end=True))
+            self._closing = True  # only in the receiving direction: what still comes is thrown away
+
+    def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
+        """FIN behind the peer's clean end is no news; anything else is a truncation or a reset."""
+        if self.ended:
+            return
+        if end is not TransportEnd.FIN:
+            if self._peer_over and self._said_goodbye:
+                self._terminate(CloseKind.CLEAN, None)
+            else:
+                self._terminate(CloseKind.RESET, ConnectionLost("the peer reset the connection", reason=Reason.RESET))
+        elif self._peer_over:
+            if self._said_goodbye:
+                self._terminate(CloseKind.CLEAN, None)
+        elif not self.complete:
+            self._terminate(
+                CloseKind.TRUNCATED,
+                ConnectionLost("the peer ended the connection during the handshake", reason=Reason.TRUNCATED),
+            )
+        else:
+            self._terminate(
+                CloseKind.TRUNCATED,
+                ConnectionLost(
+                    "the stream ended without the protocol's own end: data may be missing", reason=Reason.TRUNCATED
+                ),
+            )
+
+    def answer(self, ask: AskId, result: object, now: float) -> None:
+        """The answer to an Ask, or `Refused`."""
+        self._guarded(super().answer, ask, result, now)
+
+    def deadline_reached(self, now: float) -> None:
+        """The peer did not end its stream in time after we ended ours, or a key's time is over."""
+        if self.ended:
+            return
+        if self._said_goodbye and self.deadline is not None and now >= self.deadline:
+            self._terminate(CloseKind.CLEAN, None)
+            return
+        self._record.deadline_reached(now)
+        self._guarded(self._route, now)
+
+    # -- output ---------------------------------------------------------------------------------------------------
+    def transmit(self, slab: Slab, datagrams: int, now: float) -> Transmit | None:
+        """Stream octets into `slab`: what is sealed already, then application octets in full records."""
+        length = 0
+        if self._sealed:
+            length = min(len(self._sealed), len(slab.view))
+            slab.view[:length] = self._sealed[:length]
+            del self._sealed[:length]
+        if not self._sealed and self.complete and not self.ended and self._outgoing.size:
+            before = self._outgoing.size
+            try:
+                length = self._record.seal(self._send_key, UnitKind.APPLICATION, self._outgoing, slab, length, now)
+                self._route(now)
+            except TapsError as error:
+                self._fail(error, now)
+            self._account(before - self._outgoing.size)
+        if not self.ended:
+            self._settle(now)
+        self._count_pending()
+        return Transmit(self._path, length) if length else None
+
+    def _account(self, octets: int) -> None:
+        self._sent += octets
+        while self._tokens and self._tokens[0][0] <= self._sent:
+            self.events.append(FlowSent(0, self._tokens.popleft()[1]))
+        if self._blocked and self._outgoing.size <= self._limits.send_low:
+            self._blocked = False
+            self.events.append(FlowWritable(0))
+
+    @property
+    def wants_input(self) -> bool:
+        """False while an ask is open, or while the application has enough to take."""
+        return not self._asks and self._unread < self._limits.receive_high
+
+    # -- flows ----------------------------------------------------------------------------------------------------
+    def send(self, flow: FlowId, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
+        """Octets taken: all, or 0 above the high-water mark. Raises LocalError after the end of sending."""
+        if self.ended or self._sending_over:
+            raise LocalError("send(): this connection sends nothing more")
+        outgoing = self._outgoing
+        if outgoing.size >= self._limits.send_high:
+            self._blocked = True
+            return 0
+        before = outgoing.size
+        for chunk in chunks:
+            outgoing.append(chunk)
+        taken = outgoing.size - before
+        if options.token:
+            self._tokens.append((self._sent + outgoing.size, options.token))
+        if options.end:
+            self._sending_over = True
+        if self.complete:
+            self.pending = len(self._sealed) + outgoing.size
+            if options.end or (options.token and not taken):
+                self._account(0)
+                self._settle(now)
+        return taken
+
+    def message_limit(self, flow: FlowId) -> int:
+        """0: a stream has no messages."""
+        return 0
+
+    def consumed(self, flow: FlowId, octets: int, now: float) -> None:
+        """The application took that many octets."""
+        self._unread -= octets
+
+    def reset_flow(self, flow: FlowId, code: int, now: float) -> None:
+        """The only flow is the connection."""
+        self.abort(None, now)
+
+    # -- keys and ends --------------------------------------------------------------------------------------------
+    def update_keys(self, now: float) -> None:
+        """Fresh sending keys now, and the peer is asked for its own."""
+        super().update_keys(now)
+        self._count_pending()
+
+    def close(self, now: float) -> None:
+        """Send what is queued, say the protocol's end, and throw away what still comes."""
+        if self.ended:
+            return
+        if not self.complete:
+            self.abort(None, now)
+            return
+        self._sending_over = True
+        self._closing = True
+        self._unread = 0
+        self._settle(now)
+
+    def abort(self, error: Exception | None, now: float) -> None:
+        """Say the protocol's word for it, and end."""
+        if self.ended:
+            return
+        self._outgoing.clear()
+        self._seal_control(self._ends.failure(error or LocalError("aborted", reason=Reason.CANCELLED)), now)
+        self._count_pending()
+        self._terminate(CloseKind.ABORTED, error)
+        self.events.append(CloseTransport(self._path, TransportEnd.RESET))
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+    def _guarded(self, step: object, *arguments: object) -> None:
+        """Run an input that may find the peer wanting."""
+        now = arguments[-1]
+        assert isinstance(now, float) and callable(step)
+        try:
+            step(*arguments)
+        except TapsError as error:
+            self._fail(error, now)
+        if not self.ended:
+            self._settle(now)
+
+    def _fail(self, error: TapsError, now: float) -> None:
+        """Tell the peer in the protocol's words, and end."""
+        if self.ended:
+            return
+        self._outgoing.clear()
+        if isinstance(error, RemoteError | LocalError):
+            self._seal_control(self._ends.failure(error), now)
+        self._count_pending()
+        self._terminate(CloseKind.ABORTED, error)
+
+    def _settle(self, now: float) -> None:
+        """What follows from where we stand: our goodbye, the end of both streams, the count of what waits."""
+        if self._sending_over and not self._outgoing.size and not self._said_goodbye and self.complete:
+            self._said_goodbye = True
+            self._seal_control(self._ends.clean(), now)
+            self.events.append(CloseTransport(self._path, TransportEnd.FIN))
+            self._outgoing.clear()
+        self._count_pending()
+        if self._peer_over and self._said_goodbye and not self.pending:
+            self._terminate(CloseKind.CLEAN, None)
+            return
+        if self._peer_over and not self.complete:
+            self._terminate(
+                CloseKind.ABORTED, ConnectionLost("the peer closed during the handshake", reason=Reason.TRUNCATED)
+            )
+            return
+        deadline = self._record.deadline
+        if self._said_goodbye and self._closing:
+            if self.deadline is None:
+                self.deadline = now + self._limits.close_timeout
+        else:
+            self.deadline = deadline
+
+    def _count_pending(self) -> None:
+        self.pending = len(self._sealed) + (self._outgoing.size if self.complete and not self.ended else 0)
+
+    def _queue_message(self, message: HandshakeMessage, now: float) -> None:
+        self._seal(message.key, UnitKind.HANDSHAKE, message.data, now)
+
+    def _seal_control(self, unit: bytes, now: float) -> None:
+        if unit:
+            try:
+                self._seal(self._send_key, UnitKind.CONTROL, unit, now)
+            except TapsError:
+                self._sealed.clear()  # a key past its hard limit cannot even say goodbye
+
+    def _seal(self, key: KeyId, kind: UnitKind, data: bytes, now: float) -> None:
+        source = SendBuffer()
+        source.append(data)
+        buffer = bytearray(min(len(data), CONTROL_ROOM) + 1024)
+        with memoryview(buffer) as view:
+            slab = Slab(buffer, view)
+            while source.size:
+                end = self._record.seal(key, kind, source, slab, 0, now)
+                self._sealed += view[:end]
+        self.pending = len(self._sealed) + (self._outgoing.size if self.complete else 0)
+
+    def _route_key_ready(self, event: KeyReady, now: float) -> None:
+        if event.direction is Direction.SEND:
+            self._send_key = event.key
+        elif self._delivery.holds_a_fragment:
+            raise PeerMisbehaved(
+                "handshake octets behind a message that changes keys", reason=Reason.MALFORMED, section="RFC 8446 §5.1"
+            )
+        super()._route_key_ready(event, now)
