@@ -1,0 +1,1 @@
+"""Small machines that two or more protocols use. Sans-IO."""

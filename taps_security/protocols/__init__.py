@@ -1,0 +1,1 @@
+"""One room per protocol, all with the same furniture."""
