@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag as AuthenticationFailure
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from cryptography.utils import Buffer
 
 __all__ = [
     "AES_128_GCM",

@@ -8,7 +8,7 @@ from hmac import digest as _hmac
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
+    from cryptography.utils import Buffer
 
 __all__ = ["HashAlgorithm", "hkdf_expand", "hkdf_extract", "hmac_digest"]
 
