@@ -40,6 +40,9 @@ class StreamSocket(Protocol):
     def shutdown(self, how: int) -> None:
         """socket.SHUT_WR: FIN behind what was taken."""
 
+    def setblocking(self, flag: bool, /) -> None:
+        """Always False here."""
+
     def setsockopt(self, level: int, option: int, value: Any) -> None:
         """As socket.socket has it; simulated sockets know SO_LINGER (reset on close) and ignore the rest."""
 

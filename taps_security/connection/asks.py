@@ -1,0 +1,175 @@
+"""Answers what engines ask, from the application's credentials, trust and callbacks.
+
+One table from the type of a request to the method that answers it. Most answers come at once; a callback of the
+application may be an async function, and then its answer comes when its task is done. The task ends with the
+connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..stack.asks import Ask, AskId, ChooseIdentity, ClaimOnce, FindPsk, FindSession, Refused, Sign, VerifyPeer
+from ..stack.errors import AuthenticationFailed, LocalError, Reason, TapsError
+
+if TYPE_CHECKING:
+    from ..crypto.certificates import Identity
+    from ..crypto.trust import TrustAnchors
+    from .driver import Driver
+
+TrustCallback = Callable[[Any], Any]  # (verified peer) -> None or an awaitable; raising refuses the peer
+SignCallback = Callable[[Any, int, bytes], Any]  # (identity, scheme, data) -> signature, or an awaitable of it
+
+
+class SessionStore(Protocol):
+    """Where a server keeps the sessions behind its stateful tickets."""
+
+    def find(self, ticket: bytes) -> object | None:
+        """The session, removed: a ticket is used once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where answers come from, for one role of one endpoint."""
+
+    wall_clock: Callable[[], float]
+    anchors: Callable[[], TrustAnchors | None]  # loaded at the first peer that is verified
+    identities: Sequence[Identity] = ()
+    psks: Mapping[bytes, object] = field(default_factory=dict, repr=False)
+    sessions: SessionStore | None = None
+    trust_callback: TrustCallback | None = None
+    sign_callback: SignCallback | None = None
+    claimed: dict[tuple[str, bytes], float] = field(default_factory=dict, repr=False)
+
+
+class Answerer:
+    """Answers the asks of one stack."""
+
+    __slots__ = ("_answers", "_tasks")
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._tasks: dict[AskId, asyncio.Task[None]] | None = None
+
+    def ask(self, ask: Ask, driver: Driver) -> None:
+        """Answer, now or later."""
+        try:
+            result = self._METHODS[type(ask.request)](self, ask.request)
+        except TapsError as error:
+            result = Refused(error)
+        if inspect.isawaitable(result):
+            if self._tasks is None:
+                self._tasks = {}
+            self._tasks[ask.id] = asyncio.ensure_future(self._answer_later(ask.id, result, driver))
+        else:
+            driver.answer(ask.id, result)
+
+    async def _answer_later(self, ask: AskId, awaitable: Awaitable[object], driver: Driver) -> None:
+        try:
+            result = await awaitable
+        except TapsError as error:
+            result = Refused(error)
+        except Exception as error:  # noqa: BLE001 -- whatever a callback raises refuses the peer
+            result = Refused(_refusal(error))
+        if self._tasks is not None:
+            self._tasks.pop(ask, None)
+        driver.answer(ask, result)
+
+    def withdraw(self, ask: AskId) -> None:
+        """The answer is no longer wanted."""
+        task = self._tasks.pop(ask, None) if self._tasks else None
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """The connection ended: no answer is wanted any more."""
+        tasks, self._tasks = self._tasks, None
+        for task in (tasks or {}).values():
+            task.cancel()
+
+    # -- one method per request -----------------------------------------------------------------------------------
+    def _verify_peer(self, request: VerifyPeer) -> object:
+        from ..crypto.trust import CertificateError, TrustAnchors, verify_chain  # noqa: PLC0415 -- 25 ms, on first use
+
+        answers = self._answers
+        anchors = answers.anchors() or TrustAnchors()
+        usage: Any = request.usage
+        try:
+            peer = verify_chain(anchors, request.chain, request.name or None, answers.wall_clock(), usage)
+        except CertificateError as error:
+            raise AuthenticationFailed(str(error), reason=error.reason, section="RFC 5280 §6") from None
+        if answers.trust_callback is None:
+            return peer
+        return self._ask_application(answers.trust_callback, peer)
+
+    @staticmethod
+    def _ask_application(callback: TrustCallback, peer: object) -> object:
+        try:
+            verdict = callback(peer)
+        except TapsError:
+            raise
+        except Exception as error:
+            raise _refusal(error) from error
+        if not inspect.isawaitable(verdict):
+            return peer
+
+        async def then_peer() -> object:
+            await verdict
+            return peer
+
+        return then_peer()
+
+    def _choose_identity(self, request: ChooseIdentity) -> object:
+        """By server name first, then the first identity whose key can make a signature that the peer accepts."""
+        wanted = frozenset(request.algorithms)
+        fitting = [identity for identity in self._answers.identities if wanted.intersection(identity.schemes)]
+        if request.server_name:
+            for identity in fitting:
+                if identity.names.matches(request.server_name):
+                    return identity
+        return fitting[0] if fitting else None
+
+    def _sign(self, request: Sign) -> object:
+        from ..crypto.signature import SignatureScheme, sign  # noqa: PLC0415
+
+        identity: Any = request.identity
+        if identity.private_key is not None:
+            return sign(identity.private_key, SignatureScheme(request.algorithm), request.data)
+        if self._answers.sign_callback is None:
+            raise LocalError(
+                f"{identity!r} has no private key, and no sign callback was given", reason=Reason.MISSING_CREDENTIAL
+            )
+        return self._answers.sign_callback(identity, request.algorithm, request.data)
+
+    def _find_psk(self, request: FindPsk) -> object:
+        return self._answers.psks.get(request.identity)
+
+    def _find_session(self, request: FindSession) -> object:
+        return self._answers.sessions.find(request.ticket) if self._answers.sessions is not None else None
+
+    def _claim_once(self, request: ClaimOnce) -> object:
+        claimed, now = self._answers.claimed, self._answers.wall_clock()
+        for key in [key for key, until in claimed.items() if until <= now]:
+            del claimed[key]
+        key = (request.kind, request.token)
+        if key in claimed:
+            return False
+        claimed[key] = request.until
+        return True
+
+    _METHODS: dict[type, Callable[[Answerer, Any], object]] = {  # noqa: RUF012
+        VerifyPeer: _verify_peer,
+        ChooseIdentity: _choose_identity,
+        Sign: _sign,
+        FindPsk: _find_psk,
+        FindSession: _find_session,
+        ClaimOnce: _claim_once,
+    }
+
+
+def _refusal(error: Exception) -> AuthenticationFailed:
+    return AuthenticationFailed(f"the application refused the peer: {error}", reason=Reason.REFUSED)

@@ -1,0 +1,181 @@
+"""A TCP socket under a driver: reads into the loop's standing buffer, writes from the driver's slabs."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from ..stack.events import PathId, TransportEnd
+from ..stack.layers import Slab
+from ..stack.stack import Inbound, Transmit
+from ..transport.buffers import shared_buffers
+from ..transport.network import StreamSocket
+from ..transport.tcp import reset
+from .driver import Driver
+
+
+class StreamCarrier:
+    """One connected byte-stream socket of one driver.
+
+    Idle connections own no buffer: a read borrows the loop's, and only an unfinished record is kept (`_rest`).
+    """
+
+    __slots__ = (
+        "_buffers",
+        "_driver",
+        "_inbound",
+        "_loop",
+        "_path",
+        "_reading",
+        "_rest",
+        "_sent",
+        "_slab",
+        "_socket",
+        "_unsent",
+        "blocked",
+    )
+
+    max_datagrams = 1
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket, driver: Driver, path: PathId) -> None:
+        self.blocked = False
+        self._loop = loop
+        self._socket: StreamSocket | None = sock
+        self._driver = driver
+        self._path = path
+        self._buffers = shared_buffers(loop)
+        self._reading = False
+        self._rest = b""
+        self._slab: Slab | None = None  # kept while the socket is full
+        self._sent = 0
+        self._unsent = 0
+
+    # -- reading --------------------------------------------------------------------------------------------------
+    def resume(self) -> None:
+        """Feed what is held, and read on while the stack wants input."""
+        if self._socket is None:
+            return
+        stack = self._driver.stack
+        if self._rest and not self._reading:
+            buffer = self._buffers.receive.borrow()
+            self._feed(buffer, 0)
+            if self._socket is None or not stack.wants_input:
+                return
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._socket, self._readable)  # type: ignore[arg-type]
+
+    def _pause(self) -> None:
+        if self._reading and self._socket is not None:
+            self._reading = False
+            self._loop.remove_reader(self._socket)  # type: ignore[arg-type]
+
+    def _readable(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        buffer = self._buffers.receive.borrow()
+        rest = len(self._rest)
+        try:
+            length = sock.recv_into(buffer[rest:] if rest else buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._pause()
+            self._driver.transport_ended(self._path, TransportEnd.RESET)
+            return
+        if not length:
+            self._pause()
+            self._driver.transport_ended(self._path, TransportEnd.FIN)
+            return
+        self._feed(buffer, length)
+
+    def _feed(self, buffer: memoryview, length: int) -> None:
+        """Give the driver what is held and `length` new octets behind it, and hold what it leaves."""
+        rest = self._rest
+        if rest:
+            buffer[: len(rest)] = rest
+            length += len(rest)
+            self._rest = b""
+        data = buffer[:length]
+        consumed = self._driver.receive(Inbound(data, self._path))
+        if consumed < length:
+            self._rest = bytes(data[consumed:])
+        if not self._driver.stack.wants_input:
+            self._pause()
+
+    # -- writing --------------------------------------------------------------------------------------------------
+    def send(self, slab: Slab, out: Transmit) -> bool:
+        """True: all is with the socket. False: the slab is kept until the socket takes the rest."""
+        sock = self._socket
+        if sock is None:
+            return True
+        try:
+            sent = sock.send(slab.view[: out.length])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self._loop.call_soon(self._broken)
+            return True
+        if sent == out.length:
+            return True
+        self._slab, self._sent, self._unsent = slab, sent, out.length
+        self.blocked = True
+        self._loop.add_writer(sock, self._writable)  # type: ignore[arg-type]
+        return False
+
+    def _writable(self) -> None:
+        slab, sock = self._slab, self._socket
+        if slab is None or sock is None:
+            return
+        try:
+            self._sent += sock.send(slab.view[self._sent : self._unsent])
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._sent = self._unsent
+            self._loop.call_soon(self._broken)
+        if self._sent == self._unsent:
+            self._unblock()
+            self._driver.writable()
+
+    def _unblock(self) -> None:
+        if self._slab is not None and self._socket is not None:
+            self._loop.remove_writer(self._socket)  # type: ignore[arg-type]
+            self._buffers.slabs.give_back(self._slab)
+            self._slab = None
+            self.blocked = False
+
+    def _broken(self) -> None:
+        """A send failed: what the peer said before it went away is still read first."""
+        if self._socket is not None:
+            self._readable()
+        if self._socket is not None:
+            self._pause()
+            self._driver.transport_ended(self._path, TransportEnd.RESET)
+
+    # -- ends -----------------------------------------------------------------------------------------------------
+    def finish(self) -> None:
+        """FIN behind what was sent."""
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._loop.call_soon(self._broken)
+
+    def close(self, *, reset: bool) -> None:
+        """Let go of the socket at once."""
+        sock = self._socket
+        if sock is None:
+            return
+        self._pause()
+        self._unblock()
+        self._socket = None
+        self._rest = b""
+        if reset:
+            _reset(sock)
+        else:
+            sock.close()
+
+
+_reset = reset

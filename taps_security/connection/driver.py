@@ -1,0 +1,238 @@
+"""One pump for one stack: input -> drain events -> transmit() while something is pending -> re-arm one timer.
+
+The driver knows no protocol. It owns the carriers (a TCP socket, or an endpoint's door for one path) and lends them
+slabs; events that are not its own go to the sink, one by one, and the sink may call back into the stack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from ..stack.events import CloseKind, CloseTransport, PathId, StackEvent, Terminated, TransportEnd
+from ..stack.layers import PathFacts, Slab
+from ..stack.stack import Inbound, SecurityStack, Transmit
+from ..transport.buffers import shared_buffers
+
+LINGER = 30.0  # seconds that a cleanly ended connection may take to get its last octets to the socket
+
+
+class Carrier(Protocol):
+    """Takes output to the peer by one path."""
+
+    max_datagrams: int  # of one transmit(); byte streams ignore it
+    blocked: bool  # the socket is full: transmit() is not called until the driver's writable()
+
+    def send(self, slab: Slab, out: Transmit) -> bool:
+        """Send slab.view[:out.length]. False: the carrier keeps the slab until it is sent, and is blocked."""
+
+    def finish(self) -> None:
+        """FIN behind what was sent; datagram carriers do nothing."""
+
+    def close(self, *, reset: bool) -> None:
+        """Let go of the path at once."""
+
+    def resume(self) -> None:
+        """The stack may want input again: feed what is held, and read on."""
+
+
+class Driver:
+    """Turns one stack's crank. See the head of this file."""
+
+    __slots__ = (
+        "_carriers",
+        "_finishing",
+        "_flush",
+        "_last",
+        "_loop",
+        "_pumping",
+        "_resetting",
+        "_sink",
+        "_slabs",
+        "_terminated",
+        "_timer",
+        "_timer_due",
+        "stack",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, stack: SecurityStack, sink: Callable[[StackEvent], None]
+    ) -> None:
+        self.stack = stack
+        self._loop = loop
+        self._sink = sink
+        self._slabs = shared_buffers(loop).slabs
+        self._carriers: dict[PathId, Carrier] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._flush: asyncio.Handle | None = None
+        self._pumping = False
+        self._finishing = False  # a FIN is due behind what is queued
+        self._resetting = False
+        self._terminated = False
+        self._last: Terminated | None = None  # told once the last octets are with the socket
+
+    # -- inputs ---------------------------------------------------------------------------------------------------
+    def start(self, path: PathId, facts: PathFacts, carrier: Carrier) -> None:
+        """The first path is there: begin."""
+        self._carriers[path] = carrier
+        self.stack.start(path, facts, self._loop.time())
+        self.pump()
+
+    def add_path(self, path: PathId, facts: PathFacts, carrier: Carrier) -> None:
+        """A further path, or a new remote address."""
+        if path not in self._carriers:
+            self._carriers[path] = carrier
+            self.stack.path_added(path, facts, self._loop.time())
+            self.pump()
+
+    def receive(self, inbound: Inbound) -> int:
+        """Octets consumed of one read or datagram run."""
+        consumed = self.stack.receive(inbound, self._loop.time())
+        self.pump()
+        return consumed
+
+    def transport_ended(self, path: PathId, end: TransportEnd) -> None:
+        """The transport of a path ended."""
+        if not self._terminated:
+            self.stack.transport_ended(path, end, self._loop.time())
+            self.pump()
+
+    def answer(self, ask: int, result: object) -> None:
+        """The answer to an Ask; then what was held meanwhile is looked at again."""
+        self.stack.answer(ask, result, self._loop.time())
+        self.pump()
+        self.resume()
+
+    def writable(self) -> None:
+        """A carrier is no longer blocked."""
+        self.pump()
+
+    def resume(self) -> None:
+        """The application took something, or an ask was answered."""
+        if not self._pumping and self.stack.wants_input:
+            for carrier in tuple(self._carriers.values()):
+                carrier.resume()
+
+    # -- output ---------------------------------------------------------------------------------------------------
+    def schedule(self) -> None:
+        """Pump at the end of this loop turn: what is sent meanwhile shares records and datagrams."""
+        if self._flush is None and not self._pumping:
+            self._flush = self._loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        self._flush = None
+        self.pump()
+
+    def pump(self) -> None:
+        """Drain events and output until both are empty or the socket is full, then re-arm the timer."""
+        if self._pumping:
+            return
+        self._pumping = True
+        if self._flush is not None:
+            self._flush.cancel()
+            self._flush = None
+        stack = self.stack
+        events = stack.events
+        sink = self._sink
+        try:
+            while True:
+                while events:
+                    event = events.popleft()
+                    if type(event) is CloseTransport:
+                        self._close_transport(event)
+                    elif type(event) is Terminated:
+                        self._terminated = True
+                        self._last = event
+                    else:
+                        sink(event)
+                if not (stack.pending and self._transmit()) and not events:
+                    break
+        finally:
+            self._pumping = False
+        if self._terminated or self._finishing:
+            self._finish()
+        elif stack.deadline is not None and (self._timer is None or stack.deadline < self._timer_due):
+            self._arm(stack.deadline)
+
+    def _transmit(self) -> bool:
+        """Move output to the carriers. False: nothing moved, or the socket is full."""
+        stack = self.stack
+        for carrier in self._carriers.values():
+            if carrier.blocked:
+                return False
+            datagrams = carrier.max_datagrams
+            break
+        else:
+            return False
+        slab = self._slabs.lend()
+        moved = False
+        now = self._loop.time()
+        while stack.pending and (out := stack.transmit(slab, datagrams, now)) is not None:
+            moved = True
+            carrier = self._carriers[out.path]
+            if not carrier.send(slab, out):
+                return True  # the carrier gives the slab back
+        self._slabs.give_back(slab)
+        return moved
+
+    def _close_transport(self, event: CloseTransport) -> None:
+        if event.how is TransportEnd.FIN:
+            self._finishing = True
+        else:
+            self._resetting = True
+
+    def _finish(self) -> None:
+        """The end of output, or of everything."""
+        blocked = any(carrier.blocked for carrier in self._carriers.values())
+        if self._last is not None:
+            if blocked and self._last.how is CloseKind.CLEAN:
+                if self._timer is None:
+                    self._arm(self._loop.time() + LINGER)
+                return
+            self._let_go()
+        elif not self._terminated:
+            if not blocked and not self.stack.pending:
+                self._finishing = False
+                for carrier in self._carriers.values():
+                    carrier.finish()
+            deadline = self.stack.deadline
+            if deadline is not None and (self._timer is None or deadline < self._timer_due):
+                self._arm(deadline)
+
+    def _let_go(self) -> None:
+        """Close every carrier and tell the end."""
+        last, self._last = self._last, None
+        self._disarm()
+        for carrier in self._carriers.values():
+            carrier.close(reset=self._resetting)
+        self._carriers.clear()
+        if last is not None:
+            self._sink(last)
+
+    # -- the timer ------------------------------------------------------------------------------------------------
+    def _arm(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        self._timer = self._loop.call_at(due, self._deadline_reached)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _deadline_reached(self) -> None:
+        due, self._timer = self._timer_due, None
+        deadline = self.stack.deadline
+        if self._terminated:
+            self._let_go()
+            return
+        if deadline is None:
+            return
+        if deadline > due:
+            self._arm(deadline)  # it moved later since it was armed
+            return
+        self.stack.deadline_reached(max(self._loop.time(), due))
+        self.pump()

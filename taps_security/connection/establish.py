@@ -1,0 +1,66 @@
+"""From a candidate to a Connection: the transport first, then the handshake; cancelling leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..stack.errors import LocalError, Reason
+from ..stack.layers import PathFacts
+from ..stack.stack import SecurityStack
+from ..transport.network import Address, Network, StreamOptions, StreamSocket
+from .carrier import StreamCarrier
+from .connection import Connection, ConnectionState
+
+PhaseDone = Callable[[str], None]  # told the name of each phase as it ends: "connect", "handshake"
+
+
+def attach_stream(loop: asyncio.AbstractEventLoop, connection: Connection, sock: StreamSocket) -> None:
+    """Put a connected socket under a Connection and begin."""
+    local, remote = sock.getsockname()[:2], sock.getpeername()[:2]
+    connection.local_endpoint, connection.remote_endpoint = local, remote
+    driver = connection.driver
+    carrier = StreamCarrier(loop, sock, driver, 0)
+    driver.start(0, PathFacts(local, remote, reliable=True), carrier)
+    carrier.resume()
+
+
+async def wait_ready(connection: Connection) -> None:
+    """Until the handshake is complete. Raises what ended it; cancelling aborts the connection."""
+    waiter = connection.ready_waiter()
+    try:
+        await waiter
+    except BaseException:
+        connection.abort()
+        raise
+    if connection.state is not ConnectionState.ESTABLISHED:
+        raise connection.error or LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
+
+
+async def establish_stream(
+    network: Network,
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], tuple[SecurityStack, Connection]],
+    remote: Address,
+    local: Address | None = None,
+    options: StreamOptions | None = None,
+    on_phase: PhaseDone | None = None,
+) -> Connection:
+    """Connect to `remote`, run the handshake, and return the ready Connection.
+
+    `make` builds the stack only once there is a transport, so that losers of a race cost no key shares. Raises
+    OSError from the transport and TapsError from the handshake.
+    """
+    sock = await network.connect_stream(remote, local, options or StreamOptions())
+    if on_phase is not None:
+        on_phase("connect")
+    try:
+        connection = make()[1]
+        attach_stream(loop, connection, sock)
+    except BaseException:
+        sock.close()
+        raise
+    await wait_ready(connection)
+    if on_phase is not None:
+        on_phase("handshake")
+    return connection

@@ -1,0 +1,237 @@
+"""A Listener: accepts connections, bounds those that are not established yet, and hands over the ready ones."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+
+from ..stack.errors import ConnectionLost, LocalError, Reason
+from ..transport.network import Address, ListeningSocket
+from .connection import Connection
+from .establish import attach_stream
+from .waiter import Waiter
+
+ACCEPT_AT_ONCE = 64  # connections taken from the kernel in one turn of the loop
+OUT_OF_DESCRIPTORS_PAUSE = 1.0  # seconds without accepting after EMFILE
+
+Handler = Callable[[Connection], Awaitable[None]]
+
+
+class Listener:
+    """Made by Preconnection.listen(). Iterate over it, or serve() it; leaving the `async with` stops it.
+
+    At most `max_establishing` connections are unfinished at a time: a further one drops the oldest of them, while
+    established ones go on. An unfinished one has `handshake_timeout` seconds.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: Sequence[ListeningSocket],
+        accept: Callable[[], Connection],
+        *,
+        max_establishing: int,
+        handshake_timeout: float,
+        backlog: int,
+    ) -> None:
+        self._loop = loop
+        self._sockets = list(sockets)
+        self._accept = accept
+        self._max_establishing = max_establishing
+        self._handshake_timeout = handshake_timeout
+        self._backlog = backlog
+        self._establishing: OrderedDict[Connection, float] = OrderedDict()
+        self._ready: deque[Connection] = deque()
+        self._waiter: Waiter | None = None
+        self._limit: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._accepting = False
+        self._handlers: set[asyncio.Task[None]] = set()
+        self.stopped = False
+        self.dropped = 0  # unfinished connections dropped for younger ones
+        self.addresses: tuple[Address, ...] = tuple(sock.getsockname()[:2] for sock in sockets)
+        self._resume()
+
+    def __repr__(self) -> str:
+        return f"<Listener {', '.join(f'{host}:{port}' for host, port in self.addresses)}>"
+
+    @property
+    def port(self) -> int:
+        """The local port: the real one if 0 was asked for."""
+        return self.addresses[0][1]
+
+    async def __aenter__(self) -> Listener:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- for the application --------------------------------------------------------------------------------------
+    def __aiter__(self) -> AsyncIterator[Connection]:
+        return self
+
+    async def __anext__(self) -> Connection:
+        try:
+            return await self.accept()
+        except LocalError:
+            if self.stopped:
+                raise StopAsyncIteration from None
+            raise
+
+    async def accept(self) -> Connection:
+        """The next ready Connection. Raises LocalError once the listener is stopped."""
+        while not self._ready:
+            if self.stopped:
+                raise LocalError("accept(): the listener is stopped")
+            if self._waiter is not None:
+                raise LocalError("accept(): another accept() is waiting; await one at a time")
+            self._waiter = Waiter(self._loop)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        connection = self._ready.popleft()
+        self._resume()
+        return connection
+
+    async def serve(self, handler: Handler, *, grace: float = 0.0) -> None:
+        """Run `handler(connection)` in a task for each connection until the listener is stopped.
+
+        A handler's connection is closed when it returns and aborted when it raises; its errors go to the loop's
+        exception handler. After stop(), or when serve() is cancelled, handlers have `grace` seconds to finish.
+        """
+        try:
+            async for connection in self:
+                task = self._loop.create_task(self._handle(handler, connection))
+                self._handlers.add(task)
+                task.add_done_callback(self._handlers.discard)
+        finally:
+            self.stop()
+            if self._handlers and grace:
+                await asyncio.wait(self._handlers, timeout=grace)
+            for task in self._handlers:
+                task.cancel()
+            if self._handlers:
+                await asyncio.wait(self._handlers)
+
+    async def _handle(self, handler: Handler, connection: Connection) -> None:
+        try:
+            async with connection:
+                await handler(connection)
+        except ConnectionLost:
+            pass  # the peer went away: nothing that this side could mend
+        except Exception as error:  # noqa: BLE001 -- one connection's failure must not end the others
+            self._loop.call_exception_handler(
+                {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
+            )
+
+    def set_new_connection_limit(self, limit: int | None) -> None:
+        """Accept at most that many further connections (RFC 9622 §7.2); None: no limit."""
+        self._limit = limit
+        if limit is None or limit > 0:
+            self._resume()
+        else:
+            self._stop_accepting()
+
+    def stop(self) -> None:
+        """Accept nothing more. Unfinished and unclaimed connections are aborted, the others live on."""
+        if self.stopped:
+            return
+        self.stopped = True
+        self._stop_accepting()
+        for handle in (self._timer, self._pause):
+            if handle is not None:
+                handle.cancel()
+        for sock in self._sockets:
+            sock.close()
+        for connection in (*self._establishing, *self._ready):
+            connection.abort()
+        self._establishing.clear()
+        self._ready.clear()
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    # -- accepting ------------------------------------------------------------------------------------------------
+    def _resume(self) -> None:
+        if self._accepting or self.stopped or self._limit == 0 or len(self._ready) >= self._backlog:
+            return
+        self._accepting = True
+        for sock in self._sockets:
+            self._loop.add_reader(sock, self._acceptable, sock)  # type: ignore[arg-type]
+
+    def _stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)  # type: ignore[arg-type]
+
+    def _acceptable(self, listening: ListeningSocket) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            if not self._accepting:
+                return
+            try:
+                sock, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                    self._stop_accepting()
+                    self._pause = self._loop.call_later(OUT_OF_DESCRIPTORS_PAUSE, self._resume)
+                    return
+                raise
+            sock.setblocking(False)
+            connection = self._accept()
+            connection.belong_to(self)
+            self._establishing[connection] = self._loop.time() + self._handshake_timeout
+            if len(self._establishing) > self._max_establishing:
+                self._drop_oldest()
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._handshake_timeout, self._drop_late)
+            try:
+                attach_stream(self._loop, connection, sock)
+            except OSError:
+                self._establishing.pop(connection, None)
+                sock.close()  # the peer was gone before we looked
+
+    def _drop_oldest(self) -> None:
+        oldest, _ = self._establishing.popitem(last=False)
+        self.dropped += 1
+        oldest.abort(
+            ConnectionLost("dropped for younger connections: too many are unfinished", reason=Reason.OVERLOADED)
+        )
+
+    def _drop_late(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._establishing:
+            connection, due = next(iter(self._establishing.items()))
+            if due > now:
+                self._timer = self._loop.call_at(due, self._drop_late)
+                return
+            self._establishing.popitem(last=False)
+            connection.abort(ConnectionLost("the handshake took too long", reason=Reason.TIMEOUT))
+
+    # -- what the connections tell --------------------------------------------------------------------------------
+    def established(self, connection: Connection) -> None:
+        """The handshake is complete: the application gets it."""
+        if self._establishing.pop(connection, None) is None or self.stopped:
+            return
+        if self._limit is not None:
+            self._limit -= 1
+            if self._limit <= 0:
+                self._stop_accepting()
+        self._ready.append(connection)
+        if len(self._ready) >= self._backlog:
+            self._stop_accepting()
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    def ended(self, connection: Connection) -> None:
+        """Over before it was established."""
+        self._establishing.pop(connection, None)

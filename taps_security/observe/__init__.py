@@ -1,0 +1,1 @@
+"""What happened, for people and programs: security reports and key log files."""

@@ -1,0 +1,144 @@
+"""What a connection's security did, kept as it happens and told as data.
+
+A report has the words that the command and other programs rely on: `stack`, `version`, `algorithms`, `peer`,
+`provides`, `keys`, `resumed`, `early_data`, `alpn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..stack.events import (
+    Direction,
+    HandshakeComplete,
+    KeyConfirmed,
+    KeyDiscarded,
+    KeyExpiring,
+    KeyId,
+    KeyReady,
+    Limit,
+    PeerAuthenticated,
+    SecurityEvent,
+)
+
+HISTORY = 64  # events kept per connection; the newest stay
+
+_NAMES: dict[type, str] = {
+    KeyReady: "ready",
+    KeyConfirmed: "confirmed",
+    KeyDiscarded: "discarded",
+    KeyExpiring: "expiring",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One thing that happened to one key. `time`: seconds of the loop's clock."""
+
+    time: float
+    event: str  # ready, confirmed, expiring, discarded
+    key: KeyId
+    direction: Direction | None
+    limits: tuple[Limit, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The record with the words of the command's JSON."""
+        return {
+            "time": self.time,
+            "event": self.event,
+            "stage": self.key.stage.name.lower(),
+            "generation": self.key.generation,
+            "direction": self.direction.value if self.direction else None,
+            "limits": [{"kind": limit.kind.value, "soft": limit.soft, "hard": limit.hard} for limit in self.limits],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityReport:
+    """What protects a connection now."""
+
+    stack: str
+    version: str
+    algorithms: Mapping[str, str]
+    peer: object  # the authenticated identity, or None
+    provides: Mapping[str, bool]  # security property -> whether it holds
+    keys: tuple[KeyRecord, ...]
+    resumed: bool
+    early_data: bool
+    alpn: str | None
+    details: Mapping[str, object] = field(default_factory=dict)  # whatever else the handshake agreed
+
+    @property
+    def epoch(self) -> tuple[int, int]:
+        """The newest (send, receive) key generations."""
+        newest = {Direction.SEND: 0, Direction.RECEIVE: 0}
+        for record in self.keys:
+            if record.event == "ready" and record.direction is not None:
+                newest[record.direction] = max(newest[record.direction], record.key.generation)
+        return newest[Direction.SEND], newest[Direction.RECEIVE]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report with the words of the command's JSON."""
+        return {
+            "stack": self.stack,
+            "version": self.version,
+            "algorithms": dict(self.algorithms),
+            "peer": None if self.peer is None else str(self.peer),
+            "provides": dict(self.provides),
+            "keys": [record.as_json() for record in self.keys],
+            "resumed": self.resumed,
+            "early_data": self.early_data,
+            "alpn": self.alpn,
+        }
+
+
+class SecurityLog:
+    """Collects the security events of one stack."""
+
+    __slots__ = ("_provides", "_stack", "_version", "events", "peer", "summary")
+
+    def __init__(self, stack: str, version: str, provides: Mapping[str, bool]) -> None:
+        self._stack = stack
+        self._version = version
+        self._provides = provides
+        self.events: list[tuple[float, SecurityEvent]] = []
+        self.peer: object = None
+        self.summary: Mapping[str, Any] = {}
+
+    def add(self, time: float, event: SecurityEvent) -> None:
+        """Remember an event."""
+        if type(event) is PeerAuthenticated:
+            self.peer = event.identity
+        elif type(event) is HandshakeComplete and isinstance(event.summary, Mapping):
+            self.summary = event.summary
+        if len(self.events) >= HISTORY:
+            del self.events[0]
+        self.events.append((time, event))
+
+    def key_records(self) -> tuple[KeyRecord, ...]:
+        """What happened to the keys, oldest first."""
+        records = []
+        for time, event in self.events:
+            if isinstance(event, KeyReady | KeyConfirmed | KeyDiscarded | KeyExpiring):
+                limits = event.limits if isinstance(event, KeyReady) else ()
+                direction = getattr(event, "direction", None)
+                records.append(KeyRecord(time, _NAMES[type(event)], event.key, direction, limits))
+        return tuple(records)
+
+    def report(self) -> SecurityReport:
+        """The state now."""
+        summary = dict(self.summary)
+        return SecurityReport(
+            stack=self._stack,
+            version=str(summary.pop("version", self._version)),
+            algorithms=summary.pop("algorithms", {}),
+            peer=self.peer,
+            provides=self._provides,
+            keys=self.key_records(),
+            resumed=bool(summary.pop("resumed", False)),
+            early_data=bool(summary.pop("early_data", False)),
+            alpn=summary.pop("alpn", None),
+            details=summary,
+        )

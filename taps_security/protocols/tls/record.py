@@ -1,0 +1,377 @@
+"""The TLS 1.3 record protocol (RFC 8446 §5): seals and opens records under installed keys.
+
+May live here: sequence numbers, nonces, content types, padding, record limits, key limits. Must not: messages,
+alerts' meaning, timers. Nonces cannot repeat: each key counts its own records, the count only goes up, and a key
+that reached its hard limit refuses.
+
+Records open in place, and a run of application records ends up as one contiguous stretch of the read buffer: each
+plaintext is written where the one before it ended, over its content type octet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ...crypto.aead import Aead, AuthenticationFailure, new_aead
+from ...stack.errors import HardLimitReached, PeerMisbehaved
+from ...stack.events import (
+    Direction,
+    KeyConfirmed,
+    KeyDiscarded,
+    KeyExpiring,
+    KeyId,
+    KeyReady,
+    LimitKind,
+    PeerMoved,
+    Stage,
+)
+from ...stack.layers import Opened, SendBuffer, Slab, UnitKind
+from .keys import TrafficSecret
+from .limits import HEADER_SIZE, MAX_CIPHERTEXT, MAX_PLAINTEXT
+from .reasons import Reason
+
+CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23  # ContentType, RFC 8446 §5.1
+
+_KIND_OF_TYPE = {ALERT: UnitKind.CONTROL, HANDSHAKE: UnitKind.HANDSHAKE}
+_TYPE_OF_KIND = {
+    UnitKind.APPLICATION: APPLICATION_DATA,
+    UnitKind.HANDSHAKE: HANDSHAKE,
+    UnitKind.CONTROL: ALERT,
+    UnitKind.NOTHING: CHANGE_CIPHER_SPEC,
+}
+_TAG = 16
+_FULL = MAX_PLAINTEXT + 1 + _TAG
+_FULL_HEADER = bytes((APPLICATION_DATA, 3, 3, _FULL >> 8, _FULL & 255))
+_PLAINTEXT_KEY = KeyId(Stage.INITIAL)
+
+
+class _Key:
+    """One traffic key in use: its cipher, its next record number, and where its limits are."""
+
+    __slots__ = ("aead", "hard", "iv", "key", "number", "piece", "skippable", "soft", "wire_limit")
+
+    def __init__(self, ready: KeyReady, secret: TrafficSecret) -> None:
+        self.key = ready.key
+        octets, iv = secret.key_and_iv()
+        self.aead: Aead = new_aead(secret.suite.aead, octets)
+        self.iv = int.from_bytes(iv, "big")
+        self.number = 0
+        self.piece = secret.record_size_limit - 1  # content octets of one record; the limit counts the type too
+        self.wire_limit = MAX_CIPHERTEXT if self.piece == MAX_PLAINTEXT else secret.record_size_limit + _TAG
+        self.skippable = secret.skippable_early_data
+        self.soft = self.hard = 1 << 62
+        for limit in ready.limits:
+            if limit.kind is LimitKind.PACKETS:
+                self.soft, self.hard = int(limit.soft), int(limit.hard)
+
+
+class TlsRecord:
+    """Seals and opens the records of one connection. `padding`: inner plaintexts grow to a multiple of it (0: none)."""
+
+    __slots__ = (
+        "_ccs_allowed",
+        "_events",
+        "_first_hello",
+        "_padding",
+        "_receive",
+        "_receive_seen",
+        "_send",
+        "deadline",
+    )
+
+    def __init__(self, *, padding: int = 0) -> None:
+        self.deadline: float | None = None
+        self._padding = padding
+        self._send: dict[KeyId, _Key] = {}
+        self._receive: _Key | None = None
+        self._receive_seen = False  # something opened under the receiving key
+        self._events: deque[KeyConfirmed | KeyExpiring] | None = None
+        self._first_hello = True  # the first record says 0x0301 (RFC 8446 §5.1)
+        self._ccs_allowed = True  # a compatibility record may come until the peer's Finished (RFC 8446 §5)
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+    def import_key(self, ready: KeyReady) -> None:
+        """Install a key. The newest receiving key is the only one; sending keys stay until discarded."""
+        assert isinstance(ready.secret, TrafficSecret)
+        state = _Key(ready, ready.secret)
+        if ready.direction is Direction.SEND:
+            self._send[ready.key] = state
+        else:
+            self._receive = state
+            self._receive_seen = False
+            if ready.key.stage is Stage.APPLICATION:
+                self._ccs_allowed = False
+
+    def discard_key(self, event: KeyDiscarded) -> None:
+        """Forget a key."""
+        if event.direction is Direction.SEND:
+            self._send.pop(event.key, None)
+        elif self._receive is not None and self._receive.key == event.key:
+            self._receive = None
+
+    def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
+        """KeyConfirmed at the first record that opens under a key, KeyExpiring at its soft limit."""
+        return self._events.popleft() if self._events else None
+
+    def deadline_reached(self, now: float) -> None:
+        """TLS keys do not age."""
+
+    def _report(self, event: KeyConfirmed | KeyExpiring) -> None:
+        if self._events is None:
+            self._events = deque()
+        self._events.append(event)
+
+    # -- sealing --------------------------------------------------------------------------------------------------
+    def seal(self, key: KeyId, kind: int, source: SendBuffer, slab: Slab, offset: int, now: float) -> int:
+        """Seal from `source` into `slab` behind `offset`; the offset behind the last record.
+
+        Under KeyId(INITIAL) records are plaintext (RFC 8446 §5.1). Raises HardLimitReached.
+        """
+        content_type = _TYPE_OF_KIND[UnitKind(kind)]
+        if key == _PLAINTEXT_KEY:
+            return self._frame(content_type, source, slab, offset)
+        state = self._send[key]
+        room = state.hard - state.number
+        if room <= 0:
+            raise HardLimitReached(
+                "this key has protected as many records as it may; update_keys() was not answered in time",
+                section="RFC 8446 §5.5",
+            )
+        before = state.number
+        if not offset and not self._padding and content_type == APPLICATION_DATA and state.piece == MAX_PLAINTEXT:
+            offset = _seal_full(state, source, slab, room)
+        offset = self._seal_rest(state, content_type, source, slab, offset)
+        if before < state.soft <= state.number:
+            self._report(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
+        return offset
+
+    def _frame(self, content_type: int, source: SendBuffer, slab: Slab, offset: int) -> int:
+        view = slab.view
+        while source.size and len(view) - offset > HEADER_SIZE:
+            start = offset + HEADER_SIZE
+            length = source.copy_into(view[start : start + MAX_PLAINTEXT])
+            version = 1 if self._first_hello and content_type == HANDSHAKE else 3
+            self._first_hello = False
+            view[offset:start] = bytes((content_type, 3, version, length >> 8, length & 255))
+            offset = start + length
+        return offset
+
+    def _seal_rest(self, state: _Key, content_type: int, source: SendBuffer, slab: Slab, offset: int) -> int:
+        """Records of any size at any place."""
+        view, padding = slab.view, self._padding
+        while source.size and state.number < state.hard:
+            start = offset + HEADER_SIZE
+            room = min(len(view) - start - _TAG - 1, state.piece)
+            if room <= 0:
+                break
+            inner = source.copy_into(view[start : start + room]) + 1
+            view[start + inner - 1] = content_type
+            if padding:
+                padded = min(inner + -inner % padding, room + 1)
+                view[start + inner : start + padded] = bytes(padded - inner)
+                inner = padded
+            length = inner + _TAG
+            header = bytes((APPLICATION_DATA, 3, 3, length >> 8, length & 255))
+            view[offset:start] = header
+            nonce = (state.iv ^ state.number).to_bytes(12, "big")
+            state.aead.encrypt_into(nonce, view[start : start + inner], header, view[start : start + length])
+            state.number += 1
+            offset = start + length
+        return offset
+
+    # -- opening --------------------------------------------------------------------------------------------------
+    def open(self, data: memoryview, opened: Opened, now: float) -> int:
+        """Open records in place. Returns the octets consumed; see StreamRecord."""
+        if self._receive is None:
+            return self._open_plaintext(data, opened)
+        state = self._receive
+        aead, iv, number, wire_limit = state.aead, state.iv, state.number, state.wire_limit
+        total = len(data)
+        position = 0
+        run = write = -1  # where the run of application octets begins, and where it goes on
+        while total - position >= HEADER_SIZE:
+            length = data[position + 3] << 8 | data[position + 4]
+            if data[position] != APPLICATION_DATA or length > wire_limit or length <= _TAG:
+                if run >= 0:
+                    break
+                return self._open_odd(data, position, length, opened)
+            end = position + HEADER_SIZE + length
+            if end > total:
+                break
+            if run < 0:
+                run = write = position
+            inner = write + length - _TAG
+            try:
+                aead.decrypt_into(
+                    (iv ^ number).to_bytes(12, "big"),
+                    data[position + HEADER_SIZE : end],
+                    data[position : position + HEADER_SIZE],
+                    data[write:inner],
+                )
+            except AuthenticationFailure:
+                state.number = number
+                if not self._skip(state, length):
+                    raise PeerMisbehaved(
+                        "a record does not authenticate", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
+                    ) from None
+                position, run = end, -1
+                continue
+            number += 1
+            position = end
+            inner -= 1
+            content_type = data[inner]
+            if content_type == APPLICATION_DATA:
+                write = inner
+                continue
+            state.number = number
+            if content_type == 0:
+                content_type, inner = _strip_padding(data, write, inner)
+                if content_type == APPLICATION_DATA:
+                    write = inner
+                    continue
+            self._give_run(opened, state, data, run, write, number)
+            kind = _KIND_OF_TYPE.get(content_type)
+            if kind is None:
+                raise PeerMisbehaved(
+                    f"content type {content_type} inside a record",
+                    reason=Reason.UNEXPECTED_MESSAGE,
+                    section="RFC 8446 §5",
+                )
+            self._give(opened, kind, state.key, number, data[write:inner])
+            return position
+        state.number = number
+        if run >= 0:
+            self._give_run(opened, state, data, run, write, number, always=True)
+        return position
+
+    def _give_run(
+        self, opened: Opened, state: _Key, data: memoryview, run: int, write: int, number: int, *, always: bool = False
+    ) -> None:
+        if not self._receive_seen:
+            self._receive_seen = True
+            state.skippable = 0
+            self._report(KeyConfirmed(state.key))
+        if write > run or (always and run >= 0):
+            self._give(opened, UnitKind.APPLICATION, state.key, number, data[run:write])
+
+    @staticmethod
+    def _give(opened: Opened, kind: UnitKind, key: KeyId, number: int, plaintext: memoryview) -> None:
+        opened.kinds.append(kind)
+        opened.keys.append(key)
+        opened.numbers.append(number - 1)
+        opened.plaintexts.append(plaintext)
+
+    def _skip(self, state: _Key, length: int) -> bool:
+        """A refused early-data record goes by unread, up to a bound (RFC 8446 §4.2.10)."""
+        if self._receive_seen or state.number or length > state.skippable:
+            return False
+        state.skippable -= length
+        return True
+
+    def _open_plaintext(self, data: memoryview, opened: Opened) -> int:
+        """Before any key: one record."""
+        if len(data) < HEADER_SIZE:
+            return 0
+        return self._open_odd(data, 0, data[3] << 8 | data[4], opened)
+
+    def _open_odd(self, data: memoryview, position: int, length: int, opened: Opened) -> int:
+        """One record that is not protected application data; octets consumed."""
+        content_type = data[position]
+        protected = self._receive is not None
+        if content_type not in {CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA}:
+            raise PeerMisbehaved(
+                f"content type {content_type} is not of TLS", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
+            )
+        if data[position + 1] != 3:
+            raise PeerMisbehaved(
+                "a record version that is not of TLS", reason=Reason.DECODE_ERROR, section="RFC 8446 §5.1"
+            )
+        limit = MAX_PLAINTEXT if content_type != APPLICATION_DATA else MAX_CIPHERTEXT
+        if self._receive is not None and content_type == APPLICATION_DATA:
+            limit = self._receive.wire_limit
+        if length > limit:
+            raise PeerMisbehaved(
+                f"a record of {length} octets; at most {limit} are allowed",
+                reason=Reason.RECORD_OVERFLOW,
+                section="RFC 8446 §5.2",
+            )
+        start = position + HEADER_SIZE
+        if start + length > len(data):
+            return position
+        unit = data[start : start + length]
+        kind = self._kind_of_odd(content_type, unit, protected=protected)
+        self._give(opened, kind, _PLAINTEXT_KEY, 1, unit)
+        if kind is UnitKind.KEY_MISSING:
+            return position
+        return start + length
+
+    def _kind_of_odd(self, content_type: int, unit: memoryview, *, protected: bool) -> UnitKind:
+        if content_type == CHANGE_CIPHER_SPEC:
+            if self._ccs_allowed and len(unit) == 1 and unit[0] == 1:
+                return UnitKind.NOTHING
+            raise PeerMisbehaved(
+                "a change_cipher_spec record out of place", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
+            )
+        if content_type == APPLICATION_DATA:
+            if protected:
+                raise PeerMisbehaved(
+                    "a record too short to hold anything", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
+                )
+            return UnitKind.KEY_MISSING
+        if not unit:
+            raise PeerMisbehaved("an empty record", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.1")
+        if content_type == ALERT and self._ccs_allowed:
+            return UnitKind.CONTROL  # a peer that failed before it had keys says so in plaintext
+        if protected:
+            raise PeerMisbehaved(
+                "a plaintext record after keys were agreed", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
+            )
+        return _KIND_OF_TYPE[content_type]
+
+
+def _seal_full(state: _Key, source: SendBuffer, slab: Slab, room: int) -> int:
+    """Full application records from the slab's front, through slices that were made once per slab."""
+    layout = slab.layout
+    if type(layout) is not list:
+        layout = slab.layout = _layout(slab)
+    buffer, copy, encrypt, iv, number = slab.buffer, source.copy_into, state.aead.encrypt_into, state.iv, state.number
+    offset = 0
+    last = number + room
+    for body, type_at, header, inner, out, end in layout:
+        if source.size < MAX_PLAINTEXT or number == last:
+            break
+        copy(body)
+        header[:] = _FULL_HEADER
+        buffer[type_at] = APPLICATION_DATA
+        encrypt((iv ^ number).to_bytes(12, "big"), inner, _FULL_HEADER, out)
+        number += 1
+        offset = end
+    state.number = number
+    return offset
+
+
+def _layout(slab: Slab) -> list[tuple[memoryview, int, memoryview, memoryview, memoryview, int]]:
+    """The slices of each full record that fits: body, where its type stands, header, inner plaintext, output, end."""
+    view = slab.view
+    step = HEADER_SIZE + _FULL
+    return [
+        (
+            view[start + HEADER_SIZE : start + HEADER_SIZE + MAX_PLAINTEXT],
+            start + HEADER_SIZE + MAX_PLAINTEXT,
+            view[start : start + HEADER_SIZE],
+            view[start + HEADER_SIZE : start + HEADER_SIZE + MAX_PLAINTEXT + 1],
+            view[start + HEADER_SIZE : start + step],
+            start + step,
+        )
+        for start in range(0, len(view) - step + 1, step)
+    ]
+
+
+def _strip_padding(data: memoryview, start: int, end: int) -> tuple[int, int]:
+    """The content type behind the zeros, and where it stands (RFC 8446 §5.4)."""
+    inner = bytes(data[start:end]).rstrip(b"\0")
+    if not inner:
+        raise PeerMisbehaved(
+            "a record of nothing but padding", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.4"
+        )
+    return inner[-1], start + len(inner) - 1
