@@ -53,10 +53,10 @@ demo: $(VENV)/.cli
 	@$(BIN)/taps demo
 
 test: $(VENV)/.test peers lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 unit: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --ignore tests/interop $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --ignore tests/interop $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check $(CODE)

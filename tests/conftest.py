@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,11 +54,3 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def project() -> Path:
     """The root of the source tree."""
     return Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing of the caller's environment changes what the library or a peer does."""
-    for name in ("SSLKEYLOGFILE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    yield
