@@ -16,7 +16,7 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -82,7 +82,7 @@ class VerifiedPeer:
 
     subject: str
     names: Names
-    leaf: bytes
+    leaf: bytes = field(repr=False)
     fingerprint: bytes
     pinned: bool
 
