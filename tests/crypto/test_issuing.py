@@ -1,10 +1,21 @@
 """What we issue: accepted by cryptography's verifier and by OpenSSL's `ssl`, and made from the given randomness."""
 
 import os
+import ssl
+import time
+from contextlib import suppress
 
 import pytest
 
-from taps_security.crypto.certificates import CredentialError, fingerprint, names_of, public_key_of, subject_text
+from taps_security.crypto.certificates import (
+    CredentialError,
+    certificate_pem,
+    fingerprint,
+    names_of,
+    private_key_pem,
+    public_key_of,
+    subject_text,
+)
 from taps_security.crypto.issuing import (
     generate_private_key,
     issue_certificate,
@@ -35,6 +46,25 @@ def test_a_chain_of_two_and_of_three_is_accepted(algorithm):
             assert verify_chain(anchors, leaf.chain, name, NOW).subject == "CN=server.example"
         verify_chain(anchors, leaf.chain, None, NOW, "client")
         verify_chain(anchors, leaf.chain, None, NOW)
+
+
+def test_openssl_accepts_it_too(algorithm, tmp_path):
+    at = time.time()
+    root = make_certificate_authority("Root", algorithm=algorithm, at=at, random=os.urandom)
+    leaf = issue_certificate(root, ["server.example"], algorithm=algorithm, at=at, random=os.urandom)
+    file = tmp_path / "server.pem"
+    file.write_bytes(private_key_pem(leaf.private_key) + certificate_pem(*leaf.chain))
+    server_context, client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server_context.load_cert_chain(file)
+    client_context.load_verify_locations(cadata=certificate_pem(*root.chain).decode())
+    client_context.verify_flags |= ssl.VERIFY_X509_STRICT
+    upstream, downstream = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(downstream, upstream, server_hostname="server.example")
+    server = server_context.wrap_bio(upstream, downstream, server_side=True)
+    for side in (client, server, client, server):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.getpeercert(binary_form=True) == leaf.chain[0]
 
 
 @pytest.mark.parametrize(("usage", "other"), [("server", "client"), ("client", "server")])
