@@ -17,12 +17,11 @@ from ..stack.asks import Ask, AskId, ChooseIdentity, ClaimOnce, FindPsk, FindSes
 from ..stack.errors import AuthenticationFailed, LocalError, Reason, TapsError
 
 if TYPE_CHECKING:
-    from ..crypto.certificates import Identity
     from ..crypto.trust import TrustAnchors
+    from ..properties.credentials import Identity
     from .driver import Driver
 
 TrustCallback = Callable[[Any], Any]  # (verified peer) -> None or an awaitable; raising refuses the peer
-SignCallback = Callable[[Any, int, bytes], Any]  # (identity, scheme, data) -> signature, or an awaitable of it
 
 
 class SessionStore(Protocol):
@@ -42,7 +41,6 @@ class Answers:
     psks: Mapping[bytes, object] = field(default_factory=dict, repr=False)
     sessions: SessionStore | None = None
     trust_callback: TrustCallback | None = None
-    sign_callback: SignCallback | None = None
     claimed: dict[tuple[str, bytes], float] = field(default_factory=dict, repr=False)
 
 
@@ -73,7 +71,7 @@ class Answerer:
             result = await awaitable
         except TapsError as error:
             result = Refused(error)
-        except Exception as error:  # noqa: BLE001 -- whatever a callback raises refuses the peer
+        except Exception as error:  # whatever a callback raises refuses the peer
             result = Refused(_refusal(error))
         if self._tasks is not None:
             self._tasks.pop(ask, None)
@@ -126,7 +124,8 @@ class Answerer:
     def _choose_identity(self, request: ChooseIdentity) -> object:
         """By server name first, then the first identity whose key can make a signature that the peer accepts."""
         wanted = frozenset(request.algorithms)
-        fitting = [identity for identity in self._answers.identities if wanted.intersection(identity.schemes)]
+        identities = [identity.loaded for identity in self._answers.identities]
+        fitting = [identity for identity in identities if wanted.intersection(identity.schemes)]
         if request.server_name:
             for identity in fitting:
                 if identity.names.matches(request.server_name):
@@ -139,11 +138,10 @@ class Answerer:
         identity: Any = request.identity
         if identity.private_key is not None:
             return sign(identity.private_key, SignatureScheme(request.algorithm), request.data)
-        if self._answers.sign_callback is None:
-            raise LocalError(
-                f"{identity!r} has no private key, and no sign callback was given", reason=Reason.MISSING_CREDENTIAL
-            )
-        return self._answers.sign_callback(identity, request.algorithm, request.data)
+        for known in self._answers.identities:
+            if known.loaded is identity and known.key_callback is not None:
+                return known.key_callback(request)
+        raise LocalError(f"nobody signs for {identity!r}", reason=Reason.MISSING_CREDENTIAL)
 
     def _find_psk(self, request: FindPsk) -> object:
         return self._answers.psks.get(request.identity)

@@ -17,7 +17,7 @@ class Callbacks:
     """Set any of the attributes; each is called in the loop, in the order of the events.
 
     on_ready(connection); on_received(connection, message); on_sent(connection, context);
-    on_send_error(connection, context, error); on_security_event(connection, event);
+    on_send_error(connection, context, error); on_writable(connection); on_security_event(connection, event);
     on_closed(connection); on_connection_error(connection, error). With `on_received` set, nobody awaits receive().
     """
 
@@ -31,6 +31,7 @@ class Callbacks:
         "on_security_event",
         "on_send_error",
         "on_sent",
+        "on_writable",
     )
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,6 +42,7 @@ class Callbacks:
         self.on_sent: Callable[[Connection, MessageContext | None], None] | None = None
         self.on_send_error: Callable[[Connection, MessageContext | None, Exception], None] | None = None
         self.on_security_event: Callable[[Connection, SecurityEvent], None] | None = None
+        self.on_writable: Callable[[Connection], None] | None = None
         self.on_closed: Callable[[Connection], None] | None = None
         self.on_connection_error: Callable[[Connection, Exception], None] | None = None
 
@@ -74,6 +76,10 @@ class Callbacks:
         else:
             self._call(self.on_send_error, context, error)
 
+    def writable(self) -> None:
+        """A try_send() that took nothing may go on."""
+        self._call(self.on_writable)
+
     def security(self, event: SecurityEvent) -> None:
         """Something happened to keys, peers or paths."""
         self._call(self.on_security_event, event)
@@ -90,7 +96,7 @@ class Callbacks:
             return
         try:
             callback(self._connection, *arguments)
-        except Exception as error:  # noqa: BLE001 -- the loop's handler is where callbacks' errors go
+        except Exception as error:  # the loop's handler is where callbacks' errors go
             self._loop.call_exception_handler(
                 {"message": "a callback of a Connection failed", "exception": error, "connection": self._connection}
             )

@@ -98,10 +98,16 @@ class StreamCarrier:
             length += len(rest)
             self._rest = b""
         data = buffer[:length]
-        consumed = self._driver.receive(Inbound(data, self._path))
+        driver = self._driver
+        consumed = driver.receive(Inbound(data, self._path))
+        while consumed < length and driver.stack.wants_input:
+            step = driver.receive(Inbound(data[consumed:], self._path))  # an ask may have been answered meanwhile
+            consumed += step
+            if not step:
+                break
         if consumed < length:
             self._rest = bytes(data[consumed:])
-        if not self._driver.stack.wants_input:
+        if not driver.stack.wants_input:
             self._pause()
 
     # -- writing --------------------------------------------------------------------------------------------------

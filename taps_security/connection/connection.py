@@ -176,10 +176,20 @@ class Connection:
             self._driver.schedule()
             return
         self._driver.pump()
-        self._since_yield += taken
+        self._since_yield += PUMP_AT
         if self._since_yield > YIELD_AT:
             self._since_yield = 0
             await asyncio.sleep(0)
+
+    def try_send(self, data: bytes, *, final: bool = False) -> bool:
+        """Send without waiting; False: nothing was taken, and `callbacks.on_writable` says when to go on."""
+        options = self._send_options(None, final=final) if final else DEFAULT_SEND_OPTIONS
+        taken = self._stack.send(self._flow, (data,), options, self._loop.time())
+        if self._stack.pending < PUMP_AT:
+            self._driver.schedule()
+        else:
+            self._driver.pump()
+        return bool(taken) or not data
 
     async def _send_blocked(self, chunks: Sequence[Buffer], options: SendOptions) -> int:
         while True:
@@ -475,6 +485,8 @@ class Connection:
     def _handle_writable(self, event: FlowWritable) -> None:
         if self._sender is not None:
             self._sender.wake()
+        elif self._callbacks is not None:
+            self._callbacks.writable()
 
     def _handle_sent(self, event: FlowSent) -> None:
         context = self._contexts.pop(event.token, None) if self._contexts else None

@@ -126,7 +126,7 @@ class Listener:
                 await handler(connection)
         except ConnectionLost:
             pass  # the peer went away: nothing that this side could mend
-        except Exception as error:  # noqa: BLE001 -- one connection's failure must not end the others
+        except Exception as error:  # one connection's failure must not end the others
             self._loop.call_exception_handler(
                 {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
             )

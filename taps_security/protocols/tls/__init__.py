@@ -1,1 +1,26 @@
-"""TLS 1.3 (RFC 8446, RFC 9846)."""
+"""TLS 1.3 over TCP (RFC 8446, RFC 9846; RFC 9258 external keys, RFC 8449 record sizes, X25519MLKEM768).
+
+    client                                         server                  keys of the sender
+    ClientHello                      -->                                   none
+                                     <--   HelloRetryRequest, if needed    none
+                                     <--   ServerHello                     none
+                                     <--   EncryptedExtensions             handshake
+                                     <--   CertificateRequest*             handshake
+                                     <--   Certificate*, CertificateVerify*
+                                     <--   Finished
+    Certificate*, CertificateVerify* -->                                   handshake
+    Finished                         -->
+    application data                <-->   application data                application 0
+                                     <--   NewSessionTicket
+    KeyUpdate                       <-->   KeyUpdate                       application n -> n + 1
+
+    * where certificates authenticate; a pre-shared key, external or of a session, stands in for them.
+
+`wire` and `extensions` turn messages into octets, `keys` is the key schedule, `client` and `server` the two
+handshakes over what they share (`handshake`, `authentication`, `offer`, `psk`, `tickets`), `record` seals and opens,
+`alerts` says that something is over, `reasons` why, `descriptor` what TLS offers to those who choose.
+"""
+
+from .descriptor import DESCRIPTOR
+
+__all__ = ["DESCRIPTOR"]

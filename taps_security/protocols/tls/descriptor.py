@@ -1,0 +1,214 @@
+"""What TLS says of itself, and how its stacks are put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...crypto.agreement import Group
+from ...properties.preference import Preference
+from ...properties.security import ClientAuthentication as Asked
+from ...properties.security import PreSharedKey, Role, SecurityParameters
+from ...properties.transport import TransportProperties
+from ...stack.delivery import PassThrough
+from ...stack.screening import Match
+from ...stack.stream import StreamStack
+from ..registry import (
+    ClientRequest,
+    Descriptor,
+    Interface,
+    Provided,
+    Provides,
+    ServerRequest,
+    Shape,
+    byte_stream_provides,
+    optional,
+    options_of,
+)
+from .alerts import TlsEnds
+from .client import ClientHandshake
+from .handshake import TlsHandshake
+from .options import ClientAuthentication, ClientConfiguration, ServerConfiguration, TlsOptions
+from .psk import ExternalPsk
+from .record import HANDSHAKE, TlsRecord
+from .server import ServerHandshake
+from .tickets import Session, TicketKeys
+
+HIDING_BLOCK = 512  # octets: with length hiding preferred, inner plaintexts grow to a multiple of it
+
+_YES, _NO = Provided(True), Provided(False)
+_ASKED = {
+    Asked.NONE: ClientAuthentication.NONE,
+    Asked.REQUEST: ClientAuthentication.REQUEST,
+    Asked.REQUIRE: ClientAuthentication.REQUIRE,
+}
+
+
+def provides(version: str, security: SecurityParameters, transport: TransportProperties, role: Role) -> Provides:
+    """Each property, as TLS 1.3 so configured has it."""
+
+    def wish(feature: str) -> Preference:
+        return security.preference(feature, role)
+
+    wants_hiding = wish("length_hiding") > 0 or _given(security).padding > 0
+    wants_hybrid = wish("post_quantum") > 0 or _given(security).groups[0] is Group.X25519MLKEM768
+    return {
+        **byte_stream_provides(transport),
+        "forward_secrecy": Provided(True, "every key agreement has an ephemeral share"),
+        "endpoint_authentication": Provided(True, "certificates, or an external pre-shared key"),
+        "mutual_authentication": _mutual(security, role),
+        "source_validation": Provided(True, "TCP's handshake"),
+        "pre_shared_key": Provided(bool(security.psks) or security.psk_callback is not None, "as it was given"),
+        "algorithm_agility": _YES,
+        "application_negotiation": _YES,
+        "configuration_extensions": _YES,
+        "session_resumption": optional(wish("session_resumption"), "tickets, with a fresh key agreement"),
+        "zero_rtt": Provided(False, "no data goes before the handshake"),
+        "key_update": _YES,
+        "key_export": _YES,
+        "key_import": _NO,
+        "connection_mobility": Provided(False, "a TCP connection stays where it is"),
+        "identity_protection": Provided(True, "certificates are encrypted; the server name is not"),
+        "replay_protection": Provided(True, "no early data; records are numbered"),
+        "out_of_order_records": Provided(False, "records come in order"),
+        "length_hiding": Provided(wants_hiding, "record padding" if wants_hiding else "not asked for"),
+        "post_quantum": Provided(wants_hybrid, "X25519MLKEM768" if wants_hybrid else "offered, not preferred"),
+    }
+
+
+def _mutual(security: SecurityParameters, role: Role) -> Provided:
+    if security.psks or security.psk_callback is not None:
+        return Provided(True, "the pre-shared key authenticates both sides")
+    if role is Role.CLIENT:
+        return Provided(bool(security.identities), "" if security.identities else "no identity was given")
+    required = security.asks_clients is Asked.REQUIRE
+    return Provided(required, "client certificates are required" if required else "client certificates are not required")
+
+
+def credentials(security: SecurityParameters, role: Role) -> str | None:
+    """What is missing, or None."""
+    keyed = bool(security.psks) or security.psk_callback is not None
+    if role is Role.SERVER:
+        if not security.identities and not keyed:
+            return "a certificate with its key (identity=) or a pre-shared key (psk=)"
+        if security.asks_clients is not Asked.NONE and security.trust is None and security.trust_callback is None:
+            return "whom to trust (trust=), since clients are asked for certificates"
+        return None
+    if security.trust_of(role) is None and not keyed and security.trust_callback is None:
+        return "whom to trust (trust=) or a pre-shared key (psk=)"
+    return None
+
+
+def _given(security: SecurityParameters) -> TlsOptions:
+    given = options_of(DESCRIPTOR, security)
+    return given if isinstance(given, TlsOptions) else TlsOptions()
+
+
+def _options(security: SecurityParameters, role: Role) -> TlsOptions:
+    """What was given, bent to what was preferred or required."""
+    options = _given(security)
+    hybrid = security.preference("post_quantum", role)
+    if hybrid is Preference.REQUIRE:
+        options = replace(options, groups=(Group.X25519MLKEM768,), key_shares=())
+    elif hybrid is Preference.PREFER:
+        rest = tuple(group for group in options.groups if group is not Group.X25519MLKEM768)
+        options = replace(options, groups=(Group.X25519MLKEM768, *rest), key_shares=())
+    elif hybrid < 0:
+        kept = tuple(group for group in options.groups if group is not Group.X25519MLKEM768)
+        options = replace(options, groups=kept, key_shares=())
+    if security.preference("length_hiding", role) > 0 and not options.padding:
+        options = replace(options, padding=HIDING_BLOCK)
+    return options
+
+
+def external_psk(key: PreSharedKey, options: TlsOptions) -> ExternalPsk:
+    """The application's key as TLS uses it: through the importer unless the options say otherwise (RFC 9258)."""
+    return ExternalPsk(identity=key.identity, key=key.key, imported=options.import_psk)
+
+
+def client(request: ClientRequest) -> StreamStack:
+    """A client's stack, not yet started."""
+    security, environment = request.security, request.environment
+    options = _options(security, Role.CLIENT)
+    resumes = security.preference("session_resumption", Role.CLIENT) >= 0
+    configuration = ClientConfiguration(
+        server_name=request.server_name,
+        alpn=security.alpn,
+        options=options,
+        session=request.session if resumes and isinstance(request.session, Session) else None,
+        psks=tuple(external_psk(key, options) for key in security.psks),
+        random=environment.random,
+        wall_clock=environment.wall_clock,
+        key_log=environment.key_log,
+    )
+    return _assemble(ClientHandshake(configuration), options)
+
+
+def _assemble(handshake: TlsHandshake, options: TlsOptions) -> StreamStack:
+    delivery = PassThrough(message_length, options.max_handshake_message)
+    return StreamStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
+
+
+def message_length(head: memoryview) -> int:
+    """Octets of the handshake message that begins so, its header included (RFC 8446 §4)."""
+    return 4 + int.from_bytes(head[1:4], "big") if len(head) >= 4 else 0
+
+
+class TlsScreener:
+    """Accepts TLS connections of one listener, which share ticket keys."""
+
+    def __init__(self, request: ServerRequest) -> None:
+        security, environment = request.security, request.environment
+        self._options = _options(security, Role.SERVER)
+        resumes = security.preference("session_resumption", Role.SERVER) >= 0 and self._options.tickets > 0
+        stateful = resumes and security.session_cache is not None
+        keys = TicketKeys(environment.random, environment.wall_clock) if resumes and not stateful else None
+        self._configuration = ServerConfiguration(
+            alpn=security.alpn,
+            options=self._options,
+            client_authentication=_ASKED[security.asks_clients],
+            ticket_keys=keys,
+            stateful_sessions=stateful,
+            external_psks=bool(security.psks) or security.psk_callback is not None,
+            certificates=bool(security.identities),
+            random=environment.random,
+            wall_clock=environment.wall_clock,
+            key_log=environment.key_log,
+        )
+
+    def recognise(self, head: memoryview) -> Match:
+        """A handshake record of TLS: 22, 3."""
+        if len(head) < 2:
+            return Match.MORE if not len(head) or head[0] == HANDSHAKE else Match.NO
+        return Match.YES if head[0] == HANDSHAKE and head[1] == 3 else Match.NO
+
+    def accept(self, now: float) -> StreamStack:
+        """A server's stack, not yet started."""
+        return _assemble(ServerHandshake(self._configuration), self._options)
+
+
+DESCRIPTOR = Descriptor(
+    name="tls",
+    versions=("1.3",),
+    shape=Shape.STREAM_TO_STREAM,
+    carrier="tcp",
+    labels=frozenset(
+        {
+            Interface.IPK,
+            Interface.ALG,
+            Interface.EXT,
+            Interface.CM,
+            Interface.PSKI,
+            Interface.IV,
+            Interface.CT,
+            Interface.KU,
+            Interface.SSKE,
+            Interface.KE,
+        }
+    ),
+    deviations={"KE": "RFC 8446 §5.5 bounds what a key may protect, and the record layer reports it"},
+    options=TlsOptions,
+    provides=provides,
+    credentials=credentials,
+    client=client,
+    screener=TlsScreener,
+)
