@@ -216,7 +216,9 @@ def _parse(der: bytes) -> x509.Certificate:
         raise CredentialError("malformed certificate, or its serial number is not positive (RFC 5280 §4.1.2.2)")
     try:
         certificate = x509.load_der_x509_certificate(der)
-        _ = certificate.extensions  # parsed now, so that later use cannot fail
+        # What is parsed only on use is used now, so that it cannot fail later.
+        _ = certificate.extensions, certificate.subject.rfc4514_string(), certificate.issuer.rfc4514_string()
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return certificate
     except _parse_errors():
         raise CredentialError("malformed certificate") from None
@@ -317,12 +319,7 @@ def _names(certificate: bytes) -> Names:
 
 def subject_text(certificate: bytes) -> str:
     """The subject as RFC 4514 text, fit for a terminal; CredentialError if the certificate is malformed."""
-    try:
-        return printable(parse_certificate_untrusted(certificate).subject.rfc4514_string()) or "(empty subject)"
-    except _parse_errors() as error:
-        if isinstance(error, CredentialError):
-            raise
-        return "(malformed subject)"
+    return printable(parse_certificate_untrusted(certificate).subject.rfc4514_string()) or "(empty subject)"
 
 
 def printable(text: str) -> str:

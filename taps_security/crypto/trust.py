@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from taps_security.crypto.certificate_path import (
     CertificateError,
     CertificateReason,
@@ -260,6 +262,10 @@ def _verify_webpki(
             policy.build_server_verifier(_subject(server_name)).verify(chain[0], chain[1:])
     except VerificationError as error:
         raise why_refused(error, chain, anchors.parsed, names, server_name, at, usage) from None
+    except CertificateError:
+        raise
+    except (ValueError, UnsupportedAlgorithm):  # forms that the library parses only while it verifies
+        raise CertificateError(CertificateReason.MALFORMED, "malformed certificate in the chain") from None
 
 
 @lru_cache(maxsize=64)
