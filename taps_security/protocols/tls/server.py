@@ -1,0 +1,597 @@
+"""The server of TLS 1.3 (RFC 8446 §2, App. A.2).
+
+WAIT_CLIENT_HELLO    ClientHello                       HelloRetryRequest -> WAIT_RETRIED_HELLO, or on
+WAIT_RETRIED_HELLO   second ClientHello
+WAIT_ANSWERS         FindSession, FindPsk, VerifyPeer of a resumed client, ChooseIdentity, Sign
+                     ServerHello .. Finished sent      handshake keys, application sending key
+WAIT_CERTIFICATE, WAIT_CERTIFICATE_VERIFY              only where a certificate was asked for
+WAIT_FINISHED        Finished                          Ask(VerifyPeer) may still be open: WAIT_VERIFIED
+CONNECTED            application receiving key; HandshakeComplete; NewSessionTickets sent
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import ClassVar, cast
+
+from taps_security.crypto.agreement import AgreementError, Group
+from taps_security.crypto.certificates import Identity
+from taps_security.crypto.kdf import HashAlgorithm
+from taps_security.crypto.signature import SignatureScheme
+from taps_security.stack.asks import ChooseIdentity, FindPsk, FindSession, Refused, Sign, VerifyPeer
+from taps_security.stack.errors import RemoteError
+from taps_security.stack.events import (
+    Direction,
+    HandshakeComplete,
+    HandshakeConfirmed,
+    KeyDiscarded,
+    KeyId,
+    KeyReady,
+    PeerAuthenticated,
+    SessionReady,
+    Stage,
+)
+
+from .authentication import (
+    CLIENT_CONTEXT,
+    SERVER_CONTEXT,
+    check_signature,
+    choose_scheme,
+    own_failure,
+    peer_refused,
+    read_certificate_untrusted,
+    read_certificate_verify_untrusted,
+    signed_content,
+)
+from .extensions import ExtensionType, encode_alpn, encode_key_share, encode_u16
+from .handshake import HANDSHAKE_KEY, INITIAL_KEY, Handler, TlsHandshake, incompatible, misbehaved
+from .keys import CipherSuite, EarlySecret, HandshakeSecret, MainSecret, TrafficSecret, Transcript, resumption_psk
+from .limits import MAX_INNER_PLAINTEXT, MAX_PSK_IDENTITIES, MAX_SKIPPED_EARLY_DATA, TLS_1_3
+from .negotiation import (
+    HelloFacts,
+    check_retried,
+    common_suites,
+    read_client_hello_untrusted,
+    require_certificate_offer,
+    select_alpn,
+    select_group,
+)
+from .options import ClientAuthentication, ServerConfiguration
+from .psk import BINDER_RESUMPTION, ExternalPsk, ImportedIdentity, OfferedPsk, PskPeer, accept_external
+from .reasons import Reason
+from .summary import summarise
+from .tickets import ServerSession
+from .wire import (
+    HELLO_RETRY_REQUEST_RANDOM,
+    CertificateRequest,
+    CertificateVerify,
+    Extensions,
+    HandshakeType,
+    NewSessionTicket,
+    ServerHello,
+    encode_certificate,
+    encode_extensions,
+    encode_message,
+)
+
+__all__ = ["ServerHandshake", "ServerState"]
+
+_SELECTED_VERSION = TLS_1_3.to_bytes(2, "big")
+_STATEFUL_TICKET_SIZE = 32
+
+
+class ServerState(Enum):
+    """See the head of this file."""
+
+    WAIT_CLIENT_HELLO = 0
+    WAIT_RETRIED_HELLO = 1
+    WAIT_ANSWERS = 2
+    WAIT_CERTIFICATE = 3
+    WAIT_CERTIFICATE_VERIFY = 4
+    WAIT_FINISHED = 5
+    WAIT_VERIFIED = 6
+    CONNECTED = 7
+
+
+class _Run:
+    """What only an unfinished handshake needs."""
+
+    __slots__ = (
+        "alpn",
+        "authenticated_at",
+        "chain",
+        "client_handshake",
+        "client_scheme",
+        "cookie",
+        "facts",
+        "group",
+        "handshake_secret",
+        "identity",
+        "main_secret",
+        "own_identity",
+        "psk",
+        "retried",
+        "scheme",
+        "server_handshake",
+        "share",
+        "suites",
+        "transcript",
+        "verified",
+    )
+
+    def __init__(
+        self, facts: HelloFacts, suites: tuple[CipherSuite, ...], group: Group, share: bytes, alpn: str | None
+    ) -> None:
+        self.facts = facts
+        self.suites = suites
+        self.group = group
+        self.share = share
+        self.alpn = alpn
+        self.cookie = b""
+        self.retried = False
+        self.transcript: Transcript | None = None  # from a HelloRetryRequest on before the ServerHello
+        self.psk: OfferedPsk | None = None
+        self.handshake_secret: HandshakeSecret
+        self.main_secret: MainSecret
+        self.client_handshake: TrafficSecret
+        self.server_handshake: TrafficSecret
+        self.own_identity: Identity | None = None
+        self.scheme: SignatureScheme | None = None
+        self.chain: tuple[bytes, ...] = ()
+        self.client_scheme = 0
+        self.identity: object = None
+        self.verified = True
+        self.authenticated_at: float | None = None
+
+    @property
+    def hashes(self) -> tuple[HashAlgorithm, ...]:
+        """The hashes of the suites in common."""
+        return tuple([suite.hash for suite in self.suites])
+
+    @property
+    def running(self) -> Transcript:
+        """The transcript, once there is one."""
+        assert self.transcript is not None
+        return self.transcript
+
+
+class ServerHandshake(TlsHandshake):
+    """A server handshake; what it needs comes from `ServerConfiguration`. See `stack.layers.Handshake`."""
+
+    __slots__ = ("_configuration", "_run")
+
+    connected = ServerState.CONNECTED
+
+    def __init__(self, configuration: ServerConfiguration) -> None:
+        super().__init__(
+            configuration.options, configuration.key_log, configuration.label_prefix, ServerState.WAIT_CLIENT_HELLO
+        )
+        self._configuration = configuration
+        self._run: _Run | None = None
+
+    @property
+    def _running(self) -> _Run:
+        assert self._run is not None
+        return self._run
+
+    # -- hellos ---------------------------------------------------------------------------------------------------
+    def _receive_client_hello(self, message: bytes, now: float) -> None:
+        facts = read_client_hello_untrusted(message)
+        suites = common_suites(self._options, facts)
+        group, share = select_group(self._options, facts)
+        alpn = select_alpn(self._configuration.alpn, facts)
+        self._run = _Run(facts, suites, group, share or b"", alpn)
+        self.skip_early_data = MAX_SKIPPED_EARLY_DATA if facts.early_data else 0
+        self._exchange = 1
+        if share is None:
+            self._send_retry(suites[0])
+            return
+        self._state = ServerState.WAIT_ANSWERS
+        try:
+            self._consider_psk(0, now)
+        except RemoteError:
+            self._state = ServerState.WAIT_CLIENT_HELLO
+            raise
+
+    def _send_retry(self, suite: CipherSuite) -> None:
+        """RFC 8446 §4.1.4. The suite is settled by it."""
+        run = self._running
+        extensions: Extensions = {ExtensionType.KEY_SHARE: encode_u16(run.group)}
+        if self._options.retry_cookie:
+            run.cookie = self._configuration.random(32)
+            extensions[ExtensionType.COOKIE] = encode_u16(len(run.cookie)) + run.cookie
+        extensions[ExtensionType.SUPPORTED_VERSIONS] = _SELECTED_VERSION
+        session_id = run.facts.hello.session_id
+        message = ServerHello(HELLO_RETRY_REQUEST_RANDOM, session_id, suite.code, extensions).encode()
+        run.suites = (suite,)
+        run.retried = True
+        run.transcript = Transcript.after_retry(suite.hash, run.facts.message, message)
+        self._state = ServerState.WAIT_RETRIED_HELLO
+        self._put(self._message(INITIAL_KEY, message, last=True))
+
+    def _receive_retried_hello(self, message: bytes, now: float) -> None:
+        run = self._running
+        facts = read_client_hello_untrusted(message)
+        share = check_retried(run.facts, facts, run.group, run.cookie)
+        first, run.facts, run.share = run.facts, facts, share
+        self.skip_early_data = 0
+        self._state = ServerState.WAIT_ANSWERS
+        try:
+            self._consider_psk(0, now)
+        except RemoteError:
+            run.facts = first
+            self._state = ServerState.WAIT_RETRIED_HELLO
+            raise
+
+    # -- pre-shared keys: the first identity that fits is taken, the others are not looked at -----------------------
+    def _consider_psk(self, index: int, now: float) -> None:
+        configuration, facts = self._configuration, self._running.facts
+        psks = facts.psks
+        if psks is None or not facts.psk_dhe_ke or index >= min(len(psks.identities), MAX_PSK_IDENTITIES):
+            self._without_psk()
+            return
+        identity = psks.identities[index].identity
+        if configuration.ticket_keys is not None:
+            self._consider_session(index, configuration.ticket_keys.open_untrusted(identity), now)
+        elif configuration.stateful_sessions and len(identity) == _STATEFUL_TICKET_SIZE:
+            self._ask(FindSession(identity), lambda result, now: self._consider_session(index, result, now))
+        else:
+            self._consider_external(index, now)
+
+    def _consider_session(self, index: int, session: object, now: float) -> None:
+        if not isinstance(session, ServerSession):
+            self._consider_external(index, now)
+            return
+        run, configuration = self._running, self._configuration
+        asked = configuration.client_authentication
+        known = bool(session.peer_chain or session.peer_psk)
+        if (
+            not session.usable(run.facts.server_name, configuration.wall_clock())
+            or session.suite.hash not in run.hashes
+            or (asked is ClientAuthentication.REQUIRE and not known)
+        ):
+            self._consider_psk(index + 1, now)
+            return
+        if session.peer_chain and asked is not ClientAuthentication.NONE:
+            # Trust may have changed since: a client that is no longer trusted has to present itself again.
+            def verified(result: object, now: float) -> None:
+                if isinstance(result, Refused):
+                    self._consider_psk(index + 1, now)
+                else:
+                    run.chain = session.peer_chain
+                    self._accept_session(index, session, result)
+
+            self._ask(VerifyPeer(session.peer_chain, "", "client"), verified)
+            return
+        self._accept_session(index, session, PskPeer(session.peer_psk) if session.peer_psk else None)
+
+    def _accept_session(self, index: int, session: ServerSession, identity: object) -> None:
+        psk = OfferedPsk(
+            session.ticket, session.psk, session.suite.hash, BINDER_RESUMPTION, session=session, prefix=self._prefix
+        )
+        self._accept_psk(index, psk, identity)
+        self._running.authenticated_at = session.authenticated_at
+
+    def _consider_external(self, index: int, now: float) -> None:
+        if not self._configuration.external_psks:
+            self._consider_psk(index + 1, now)
+            return
+        psks = self._running.facts.psks
+        assert psks is not None
+        identity = psks.identities[index].identity
+        imported = ImportedIdentity.parse_untrusted(identity)
+
+        def plain(result: object, now: float) -> None:
+            if not self._take_external(index, identity, result):
+                self._consider_psk(index + 1, now)
+
+        def by_import(result: object, now: float) -> None:
+            if not self._take_external(index, identity, result):
+                self._ask(FindPsk(identity), plain)
+
+        if imported is None:
+            self._ask(FindPsk(identity), plain)
+        else:
+            self._ask(FindPsk(imported.external_identity), by_import)
+
+    def _take_external(self, index: int, identity: bytes, result: object) -> bool:
+        if not isinstance(result, ExternalPsk):
+            return False
+        psk = accept_external(result, identity, self._running.hashes, self._prefix)
+        if psk is None:
+            return False
+        self._accept_psk(index, psk, PskPeer(result.identity))
+        return True
+
+    def _accept_psk(self, index: int, psk: OfferedPsk, identity: object) -> None:
+        """Check the binder, then go on with this key (RFC 8446 §4.2.11)."""
+        run = self._running
+        psks = run.facts.psks
+        assert psks is not None
+        truncated = run.facts.message[: -psks.binders_size]
+        transcript = run.transcript
+        digest = psk.hash.digest(truncated) if transcript is None else transcript.plus(truncated).digest()
+        if not hmac.compare_digest(psk.binder(digest, self._prefix), psks.binders[index]):
+            raise misbehaved(Reason.BAD_BINDER, "the binder of a pre-shared key does not verify", "4.2.11")
+        suite = next(suite for suite in run.suites if suite.hash is psk.hash)
+        run.psk, run.identity = psk, identity
+        self._send_hello(suite, psk.early, {ExtensionType.PRE_SHARED_KEY: encode_u16(index)})
+        self._send_encrypted_extensions()
+        self._send_finished()
+        self._state = ServerState.WAIT_FINISHED
+
+    # -- certificates ---------------------------------------------------------------------------------------------
+    def _without_psk(self) -> None:
+        facts, configuration = self._running.facts, self._configuration
+        if not configuration.certificates:
+            raise incompatible(Reason.UNKNOWN_PSK_IDENTITY, "the client offers no pre-shared key of ours", "4.2.11")
+        require_certificate_offer(facts)
+        request = ChooseIdentity(facts.server_name, facts.signature_algorithms, facts.authorities)
+        self._ask(request, self._identity_chosen)
+
+    def _identity_chosen(self, result: object, now: float) -> None:
+        if isinstance(result, Refused):
+            raise own_failure("no server identity", result)
+        run = self._running
+        identity = cast("Identity | None", result)
+        if identity is None or not identity.chain:
+            if run.facts.server_name:
+                text = f"no identity for the name {run.facts.server_name!r} and the client's signature algorithms"
+                raise incompatible(Reason.UNRECOGNIZED_NAME, text, "4.4.2.2")
+            text = "no identity for the client's signature algorithms"
+            raise incompatible(Reason.NO_COMMON_SIGNATURE_ALGORITHM, text, "4.4.2.2")
+        scheme = choose_scheme(identity, run.facts.signature_algorithms, self._options.signature_algorithms)
+        if scheme is None:
+            text = "the client accepts no signature that our key can make"
+            raise incompatible(Reason.NO_COMMON_SIGNATURE_ALGORITHM, text, "4.4.2.2")
+        suite = run.suites[0]
+        self._send_hello(suite, EarlySecret(suite.hash, None, self._prefix), {})
+        run.own_identity, run.scheme = identity, scheme
+        self._send_encrypted_extensions()
+        if self._configuration.client_authentication is not ClientAuthentication.NONE:
+            self._send_certificate_request()
+        certificate = encode_certificate(b"", identity.chain)
+        run.running.update(certificate)
+        self._put(self._message(HANDSHAKE_KEY, certificate))
+        content = signed_content(SERVER_CONTEXT, run.running.digest())
+        self._ask(Sign(identity, scheme, content), self._signed)
+
+    def _signed(self, result: object, now: float) -> None:
+        if isinstance(result, Refused):
+            raise own_failure("the server's key did not sign", result)
+        run = self._running
+        assert isinstance(result, bytes)
+        assert run.scheme is not None
+        message = CertificateVerify(run.scheme, result).encode()
+        run.running.update(message)
+        self._put(self._message(HANDSHAKE_KEY, message))
+        self._send_finished()
+        if self._configuration.client_authentication is ClientAuthentication.NONE:
+            self._state = ServerState.WAIT_FINISHED
+        else:
+            self._state = ServerState.WAIT_CERTIFICATE
+
+    # -- the server's flight ----------------------------------------------------------------------------------------
+    def _send_hello(self, suite: CipherSuite, early: EarlySecret, extensions: Extensions) -> None:
+        configuration, run = self._configuration, self._running
+        try:
+            public, shared = configuration.respond(run.group, run.share, configuration.random)
+        except AgreementError as error:
+            raise misbehaved(Reason.BAD_KEY_SHARE, f"the client's key share cannot be used: {error}", "4.2.8") from None
+        extensions[ExtensionType.KEY_SHARE] = encode_key_share(run.group, public)
+        extensions[ExtensionType.SUPPORTED_VERSIONS] = _SELECTED_VERSION
+        hello = run.facts.hello
+        message = ServerHello(configuration.random(32), hello.session_id, suite.code, extensions).encode()
+        transcript = run.transcript or Transcript(suite.hash)
+        transcript.update(run.facts.message + message)
+        digest = transcript.digest()
+        secret = early.into_handshake(shared)
+        client, server = secret.client_traffic(digest), secret.server_traffic(digest)
+        send_limit, receive_limit = self._record_limits()
+        self._suite = suite
+        run.transcript, run.handshake_secret = transcript, secret
+        run.server_handshake = TrafficSecret(suite, server, send_limit, self._prefix)
+        run.client_handshake = TrafficSecret(suite, client, receive_limit, self._prefix, self.skip_early_data)
+        self._log("CLIENT_HANDSHAKE_TRAFFIC_SECRET", hello.random, client)
+        self._log("SERVER_HANDSHAKE_TRAFFIC_SECRET", hello.random, server)
+        self._put(
+            self._message(INITIAL_KEY, message),
+            KeyReady(HANDSHAKE_KEY, Direction.SEND, run.server_handshake),
+            KeyReady(HANDSHAKE_KEY, Direction.RECEIVE, run.client_handshake),
+        )
+
+    def _record_limits(self) -> tuple[int, int]:
+        """What we may send and what may come: RFC 8449 binds both sides only once the client has named a limit."""
+        send_limit = self._running.facts.send_limit
+        if send_limit is None:
+            return MAX_INNER_PLAINTEXT, MAX_INNER_PLAINTEXT
+        return send_limit, self._options.record_size_limit
+
+    def _send_encrypted_extensions(self) -> None:
+        configuration, run = self._configuration, self._running
+        offered = run.facts.hello.extensions
+        ours: Extensions = {}
+        if run.facts.server_name and run.psk is None:
+            ours[ExtensionType.SERVER_NAME] = b""
+        if run.facts.send_limit is not None:
+            ours[ExtensionType.RECORD_SIZE_LIMIT] = encode_u16(self._options.record_size_limit)
+        if run.alpn is not None:
+            ours[ExtensionType.ALPN] = encode_alpn([run.alpn.encode()])
+        for kind, body in configuration.extensions:
+            if kind in offered:
+                ours[kind] = body
+                self.peer_extensions[kind] = offered[kind]
+        if configuration.extension_order:
+            ours = {kind: ours.pop(kind) for kind in configuration.extension_order if kind in ours} | ours
+        message = encode_message(HandshakeType.ENCRYPTED_EXTENSIONS, encode_extensions(ours))
+        run.running.update(message)
+        self._put(self._message(HANDSHAKE_KEY, message))
+
+    def _send_certificate_request(self) -> None:
+        options, authorities = self._options, self._configuration.authorities
+        extensions: Extensions = {
+            ExtensionType.SIGNATURE_ALGORITHMS: options.signature_octets,
+            ExtensionType.SIGNATURE_ALGORITHMS_CERT: options.certificate_signature_octets,
+        }
+        if authorities:
+            names = b"".join([encode_u16(len(name)) + name for name in authorities])
+            extensions[ExtensionType.CERTIFICATE_AUTHORITIES] = encode_u16(len(names)) + names
+        message = CertificateRequest(b"", extensions).encode()
+        self._running.running.update(message)
+        self._put(self._message(HANDSHAKE_KEY, message))
+
+    def _send_finished(self) -> None:
+        """Finished, and our application key: alerts go under it from now on (RFC 8446 §4.4.4)."""
+        run, suite = self._running, self._suite
+        assert suite is not None
+        transcript = run.running
+        finished = encode_message(HandshakeType.FINISHED, run.server_handshake.finished(transcript.digest()))
+        transcript.update(finished)
+        run.main_secret = run.handshake_secret.into_main()
+        digest = transcript.digest()
+        client, server = run.main_secret.client_traffic(digest), run.main_secret.server_traffic(digest)
+        self._exporter = run.main_secret.exporter(digest)
+        send_limit, receive_limit = self._record_limits()
+        self._send = TrafficSecret(suite, server, send_limit, self._prefix)
+        self._receive = TrafficSecret(suite, client, receive_limit, self._prefix)
+        client_random = run.facts.hello.random
+        self._log("CLIENT_TRAFFIC_SECRET_0", client_random, client)
+        self._log("SERVER_TRAFFIC_SECRET_0", client_random, server)
+        self._log("EXPORTER_SECRET", client_random, self._exporter)
+        self._put(
+            self._message(HANDSHAKE_KEY, finished, last=True),
+            KeyDiscarded(HANDSHAKE_KEY, Direction.SEND),
+            self._send_key(0, self._send),
+        )
+
+    # -- the client's flight ----------------------------------------------------------------------------------------
+    def _receive_certificate(self, message: bytes, now: float) -> None:
+        certificate = read_certificate_untrusted(message[4:])
+        run = self._running
+        if not certificate.chain:
+            if self._configuration.client_authentication is ClientAuthentication.REQUIRE:
+                raise misbehaved(Reason.CERTIFICATE_REQUIRED, "the client presents no certificate", "4.4.2.4")
+            run.running.update(message)
+            self._state = ServerState.WAIT_FINISHED
+            return
+        run.chain = certificate.chain
+        run.verified = False
+        run.running.update(message)
+        self._state = ServerState.WAIT_CERTIFICATE_VERIFY
+        self._ask(VerifyPeer(run.chain, "", "client"), self._client_verified)
+
+    def _client_verified(self, result: object, now: float) -> None:
+        if isinstance(result, Refused):
+            raise peer_refused(result)
+        run = self._running
+        run.identity = result
+        run.verified = True
+        if self._state is ServerState.WAIT_VERIFIED:
+            self._complete()
+
+    def _receive_certificate_verify(self, message: bytes, now: float) -> None:
+        verify = read_certificate_verify_untrusted(message[4:], self._options.signature_algorithms)
+        run = self._running
+        check_signature(run.chain[0], verify, signed_content(CLIENT_CONTEXT, run.running.digest()))
+        run.client_scheme = verify.algorithm
+        run.running.update(message)
+        self._state = ServerState.WAIT_FINISHED
+
+    def _receive_finished(self, message: bytes, now: float) -> None:
+        run = self._running
+        expected = run.client_handshake.finished(run.running.digest())
+        if not hmac.compare_digest(expected, message[4:]):
+            raise misbehaved(Reason.BAD_FINISHED, "the client's finished does not verify", "4.4.4")
+        run.running.update(message)
+        self._state = ServerState.WAIT_VERIFIED
+        if run.verified:
+            self._complete()
+
+    def _complete(self) -> None:
+        run = self._running
+        assert self._receive is not None
+        self._exchange += 1
+        self._state = ServerState.CONNECTED
+        self._put(
+            KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE),
+            KeyReady(KeyId(Stage.APPLICATION), Direction.RECEIVE, self._receive),
+        )
+        if run.identity is not None:
+            self._put(PeerAuthenticated(run.identity))
+        self._put(HandshakeComplete(self._summary()), HandshakeConfirmed())
+        self._send_tickets()
+        self._run = None
+        self.skip_early_data = 0
+
+    def _summary(self) -> Mapping[str, object]:
+        run = self._running
+        assert self._send is not None
+        assert self._receive is not None
+        return summarise(
+            self._send,
+            self._receive,
+            group=run.group,
+            peer_scheme=run.client_scheme,
+            own_scheme=run.scheme,
+            alpn=run.alpn,
+            server_name=run.facts.server_name,
+            psk=run.psk,
+            retried=run.retried,
+        )
+
+    # -- tickets ----------------------------------------------------------------------------------------------------
+    def _send_tickets(self) -> None:
+        """RFC 8446 §4.6.1: as many as the options say, after a resumption one in place of the one that is used up."""
+        run, configuration, suite = self._running, self._configuration, self._suite
+        count = self._options.tickets if run.psk is None else min(self._options.tickets, 1)
+        if not (configuration.ticket_keys or configuration.stateful_sessions) or not run.facts.psk_dhe_ke or not count:
+            return
+        assert suite is not None
+        resumption = run.main_secret.resumption(run.running.digest())
+        at = configuration.wall_clock()
+        for number in range(count):
+            nonce = bytes((number,))
+            session = ServerSession(
+                resumption_psk(suite.hash, resumption, nonce, self._prefix),
+                suite,
+                at,
+                self._options.ticket_lifetime,
+                int.from_bytes(configuration.random(4), "big"),
+                at if run.authenticated_at is None else run.authenticated_at,
+                run.facts.server_name,
+                run.alpn,
+                run.chain,
+                run.identity.identity if isinstance(run.identity, PskPeer) else b"",
+            )
+            if not self._send_ticket(session, nonce):
+                return
+
+    def _send_ticket(self, session: ServerSession, nonce: bytes) -> bool:
+        keys = self._configuration.ticket_keys
+        if keys is not None:
+            ticket = keys.seal(session)
+            if ticket is None:
+                return False
+        else:
+            ticket = self._configuration.random(_STATEFUL_TICKET_SIZE)
+            self._put(SessionReady(session.named(ticket)))
+        message = NewSessionTicket(session.lifetime, session.age_add, nonce, ticket, {}).encode()
+        self._put(self._message(KeyId(Stage.APPLICATION), message, last=True))
+        return True
+
+    table: ClassVar[Mapping[tuple[Enum, int], tuple[Stage, Handler]]] = MappingProxyType(
+        {
+            (ServerState.WAIT_CLIENT_HELLO, HandshakeType.CLIENT_HELLO): (Stage.INITIAL, _receive_client_hello),
+            (ServerState.WAIT_RETRIED_HELLO, HandshakeType.CLIENT_HELLO): (Stage.INITIAL, _receive_retried_hello),
+            (ServerState.WAIT_CERTIFICATE, HandshakeType.CERTIFICATE): (Stage.HANDSHAKE, _receive_certificate),
+            (ServerState.WAIT_CERTIFICATE_VERIFY, HandshakeType.CERTIFICATE_VERIFY): (
+                Stage.HANDSHAKE,
+                _receive_certificate_verify,
+            ),
+            (ServerState.WAIT_FINISHED, HandshakeType.FINISHED): (Stage.HANDSHAKE, _receive_finished),
+            (ServerState.CONNECTED, HandshakeType.KEY_UPDATE): (Stage.APPLICATION, TlsHandshake._receive_key_update),
+        }
+    )

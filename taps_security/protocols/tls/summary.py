@@ -1,0 +1,51 @@
+"""What HandshakeComplete says of a TLS handshake, in words for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from taps_security.crypto.agreement import Group
+from taps_security.crypto.signature import SignatureScheme
+
+from .keys import TrafficSecret
+from .psk import BINDER_IMPORTED, BINDER_RESUMPTION, OfferedPsk
+
+__all__ = ["summarise"]
+
+_GROUP_NAMES = {int(group): group.name for group in Group}
+_PSK_KINDS = {BINDER_RESUMPTION: "resumption", BINDER_IMPORTED: "imported"}
+
+
+def summarise(
+    send: TrafficSecret,
+    receive: TrafficSecret,
+    *,
+    group: int,
+    peer_scheme: int,
+    own_scheme: int | None,
+    alpn: str | None,
+    server_name: str,
+    psk: OfferedPsk | None,
+    retried: bool,
+) -> Mapping[str, object]:
+    """The summary. `algorithms` maps kinds to names; `psk` is None, "resumption", "imported" or "external".
+
+    `record_size_limit`: the largest inner plaintext in octets that goes out and that may come in. `peer_signature`
+    and `own_signature` are absent where a PSK stands in for them.
+    """
+    algorithms = {"ciphersuite": send.suite.name, "group": _GROUP_NAMES[group]}
+    if peer_scheme:
+        algorithms["peer_signature"] = SignatureScheme(peer_scheme).name
+    if own_scheme:
+        algorithms["own_signature"] = SignatureScheme(own_scheme).name
+    kind = None if psk is None else _PSK_KINDS.get(psk.binder_label, "external")
+    return {
+        "version": "1.3",
+        "algorithms": algorithms,
+        "alpn": alpn,
+        "server_name": server_name,
+        "resumed": kind == "resumption",
+        "psk": kind,
+        "hello_retry": retried,
+        "record_size_limit": (send.record_size_limit, receive.record_size_limit),
+    }
