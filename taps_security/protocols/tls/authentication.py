@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from taps_security.crypto.certificates import CredentialError, Identity, public_key_of
 from taps_security.crypto.signature import SignatureError, SignatureScheme, verify
-from taps_security.crypto.trust import CertificateError
+from taps_security.crypto.trust import CertificateReason
 from taps_security.stack.asks import Refused
 from taps_security.stack.errors import AuthenticationFailed, LocalError, PeerMisbehaved, TapsError
 
@@ -96,13 +96,15 @@ def choose_scheme(identity: Identity, peer_algorithms: Sequence[int], ours: Sequ
 def peer_refused(refused: Refused) -> AuthenticationFailed:
     """The error for a chain that the trust decision refused; its reason leads to the certificate alert."""
     error = refused.error
+    found = getattr(error, "reason", None)
     reason: Enum = Reason.CERTIFICATE_UNKNOWN
-    if isinstance(error, CertificateError):
-        reason = CERTIFICATE_REASONS.get(error.reason, reason)
-    elif isinstance(error, TapsError) and isinstance(error.reason, Reason):
-        reason = error.reason
+    if isinstance(found, CertificateReason):
+        reason = CERTIFICATE_REASONS[found]
+    elif isinstance(found, Reason):
+        reason = found
     text = error.message if isinstance(error, TapsError) else str(error)
-    failure = AuthenticationFailed(f"the peer's certificate was refused: {text}", reason=reason)
+    section = error.section if isinstance(error, TapsError) else ""
+    failure = AuthenticationFailed(f"the peer's certificate was refused: {text}", reason=reason, section=section)
     failure.__cause__ = error
     return failure
 

@@ -124,7 +124,8 @@ class TlsOptions:
     inner plaintext in octets that we take (RFC 8449). `padding`: inner plaintexts grow to a multiple of it; 0: none.
     `tickets`: how many a server sends after a full handshake; `ticket_lifetime` in seconds. `retry_cookie`: a server
     puts a cookie into its HelloRetryRequest. `records_per_key`: update a sending key after so many records; 0: when
-    its cipher asks for it (RFC 8446 §5.5). `max_handshake_message` in octets.
+    its cipher asks for it (RFC 8446 §5.5). `import_psk`: external keys go through the importer (RFC 9258), which both
+    sides must agree on. `max_handshake_message` in octets.
     """
 
     versions: tuple[str, ...] = ("1.3",)
@@ -139,6 +140,7 @@ class TlsOptions:
     middlebox_compatibility: bool = True
     retry_cookie: bool = False
     records_per_key: int = 0
+    import_psk: bool = True
     max_handshake_message: int = MAX_HANDSHAKE_MESSAGE
     suites_by_code: dict[int, CipherSuite] = field(init=False, repr=False, compare=False)
     groups_octets: bytes = field(init=False, repr=False, compare=False)
