@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from ..stack.asks import VerifyPeer
 from ..stack.errors import ConfigurationError
 from .credentials import Identity, Pin, PreSharedKey
 from .features import SECURITY_FEATURES
@@ -18,7 +17,7 @@ from .preference import Preference
 from .trust import Trust
 from .words import boolean, closest, listed, member, refuse, strings, text
 
-TrustCallback: TypeAlias = Callable[[VerifyPeer], object | Awaitable[object]]
+TrustCallback: TypeAlias = Callable[[Any], Awaitable[None] | None]  # what `trust` vouched for
 PskCallback: TypeAlias = Callable[[bytes], PreSharedKey | Awaitable[PreSharedKey | None] | None]
 
 _T = TypeVar("_T")
@@ -57,13 +56,16 @@ class SessionKey(NamedTuple):
 
 
 class SessionStore(Protocol):
-    """Where a client keeps sessions between connections. `taps_security.SessionCache` is one in memory."""
+    """Where sessions are kept between connections. `connection.sessions.SessionCache` is one in memory.
 
-    def take(self, key: SessionKey) -> object | None:
+    The key is a SessionKey on clients, and the octets of a stateful ticket on listeners.
+    """
+
+    def take(self, key: Hashable) -> object | None:
         """A session for `key`, or None. It is given out once: a ticket serves one handshake (RFC 8446 §C.4)."""
 
-    def remember(self, key: SessionKey, session: object) -> None:
-        """Keep a session that a peer offered."""
+    def remember(self, key: Hashable, session: object) -> None:
+        """Keep a session."""
 
 
 @dataclass(frozen=True, init=False)
@@ -78,12 +80,13 @@ class SecurityParameters:
     `alpn`: application protocols, preferred first. `server_name`: whom we mean, if not the endpoint's host name.
 
     `trust`: who vouches for peers. None: the system's roots when initiating, nobody when listening, and with a
-    pre-shared key and no trust the key alone. `pins` add to `trust`. `trust_callback` gets each VerifyPeer behind the
-    check by `trust` (alone if there is none), and raises to refuse. `identity`, `identities`: who we are; a listener
-    chooses by server name. `client_authentication` follows `mutual_authentication` unless it is set.
-    `psk`, `psks`, `psk_callback`: external pre-shared keys, and on listeners a look-up by name.
+    pre-shared key and no trust the key alone. `pins` add to `trust`. `trust_callback` gets the peer that `trust`
+    vouched for, and raises to refuse it; it may be an async function. `identity`, `identities`: who we are; a
+    listener chooses by server name. `client_authentication` follows `mutual_authentication` unless it is set.
+    `psk`, `psks`: external pre-shared keys; `psk_callback` looks further ones up by identity on listeners.
 
-    `session_cache`: where a client keeps sessions for resumption. `options`: by stack name, what only it understands.
+    `session_cache`: where sessions for resumption are kept; on a listener, what stateful tickets stand for. `options`:
+    by stack name, what only that stack understands; a list of them makes one candidate of each.
     """
 
     require: frozenset[str]
@@ -206,8 +209,8 @@ class SecurityParameters:
         return ClientAuthentication.REQUEST if wanted is Preference.PREFER else ClientAuthentication.NONE
 
     def trust_of(self, role: Role) -> Trust | None:
-        """Who vouches for the peer. None: nobody, so only a pre-shared key or `trust_callback` can."""
-        if self.trust is not None or role is Role.SERVER or self.psks or self.trust_callback is not None:
+        """Who vouches for certificates. None: nobody, so a peer that shows one is refused."""
+        if self.trust is not None or role is Role.SERVER or self.psks:
             return self.trust
         return Trust.system()
 

@@ -107,7 +107,8 @@ class Descriptor:
     """What a protocol says of itself.
 
     `versions`: preferred first. `labels`: the interfaces of RFC 8922 that it exposes; `deviations`: where that differs
-    from the RFC's Table 1, the reason for each. `options`: the type of `SecurityParameters.options[name]`.
+    from the RFC's Table 1, the reason for each. `options`: the type of `SecurityParameters.options[name]`, which in
+    requests is one object or absent.
 
     `provides(version, security, transport, role)`: for each property of RFC 9622 §6.2 and each security feature,
     whether a stack so configured has it; what is missing is not provided. A feature that can be left out (resumption,
@@ -217,10 +218,24 @@ def allowed(stacks: tuple[str, ...]) -> Iterator[tuple[Descriptor, str]]:
                 yield found, one
 
 
+def configurations(protocol: Descriptor, security: SecurityParameters) -> tuple[SecurityParameters, ...]:
+    """One for each of the protocol's options that were given: a list of options makes several candidates.
+
+    In each, `options[name]` is a single object, or absent. ConfigurationError if one is of another type.
+    """
+    if protocol.name not in security.options:
+        return (security,)
+    given = security.options[protocol.name]
+    several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    for one in several:
+        if protocol.options is None or not isinstance(one, protocol.options):
+            expected = protocol.options.__name__ if protocol.options is not None else "none: it has no options"
+            refuse(f"options[{protocol.name!r}]", one, expected)
+    if not several:
+        refuse(f"options[{protocol.name!r}]", given, "at least one")
+    return tuple(security.replace(options={**security.options, protocol.name: one}) for one in several)
+
+
 def options_of(protocol: Descriptor, security: SecurityParameters) -> object | None:
-    """The options that were given for a protocol, or None. ConfigurationError if they are of another type."""
-    given = security.options.get(protocol.name)
-    if given is not None and (protocol.options is None or not isinstance(given, protocol.options)):
-        expected = protocol.options.__name__ if protocol.options is not None else "none: it has no options"
-        refuse(f"options[{protocol.name!r}]", given, expected)
-    return given
+    """The options for a protocol in one configuration, or None where none were given."""
+    return security.options.get(protocol.name)
