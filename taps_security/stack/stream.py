@@ -91,11 +91,12 @@ class StreamStack(LayeredStack):
     def start(self, path: PathId, facts: PathFacts, now: float) -> None:
         """The byte stream is open."""
         self._path = path
-        self._guarded(self._begin, facts, now)
-
-    def _begin(self, facts: PathFacts, now: float) -> None:
-        self._handshake.start(facts, now)
-        self._route(now)
+        try:
+            self._handshake.start(facts, now)
+            self._route(now)
+        except TapsError as error:
+            self._fail(error, now)
+        self._settle(now)
 
     def receive(self, inbound: Inbound, now: float) -> int:
         """Open what is there; the octets consumed. The rest stands in front of the next read."""
@@ -112,8 +113,7 @@ class StreamStack(LayeredStack):
             self._deliver()
         finally:
             self._opened.clear()
-        if not self.ended:
-            self._settle(now)
+        self._settle(now)
         return consumed
 
     def _open_all(self, data: memoryview, now: float) -> int:
@@ -215,7 +215,11 @@ class StreamStack(LayeredStack):
 
     def answer(self, ask: AskId, result: object, now: float) -> None:
         """The answer to an Ask, or `Refused`."""
-        self._guarded(super().answer, ask, result, now)
+        try:
+            super().answer(ask, result, now)
+        except TapsError as error:
+            self._fail(error, now)
+        self._settle(now)
 
     def deadline_reached(self, now: float) -> None:
         """The peer did not end its stream in time after we ended ours, or a key's time is over."""
@@ -225,7 +229,11 @@ class StreamStack(LayeredStack):
             self._terminate(CloseKind.CLEAN, None)
             return
         self._record.deadline_reached(now)
-        self._guarded(self._route, now)
+        try:
+            self._route(now)
+        except TapsError as error:
+            self._fail(error, now)
+        self._settle(now)
 
     # -- output ---------------------------------------------------------------------------------------------------
     def transmit(self, slab: Slab, datagrams: int, now: float) -> Transmit | None:
@@ -243,8 +251,7 @@ class StreamStack(LayeredStack):
             except TapsError as error:
                 self._fail(error, now)
             self._account(before - self._outgoing.size)
-        if not self.ended:
-            self._settle(now)
+        self._settle(now)
         self._count_pending()
         return Transmit(self._path, length) if length else None
 
@@ -326,17 +333,6 @@ class StreamStack(LayeredStack):
         self.events.append(CloseTransport(self._path, TransportEnd.RESET))
 
     # -- inside ---------------------------------------------------------------------------------------------------
-    def _guarded(self, step: object, *arguments: object) -> None:
-        """Run an input that may find the peer wanting."""
-        now = arguments[-1]
-        assert isinstance(now, float) and callable(step)
-        try:
-            step(*arguments)
-        except TapsError as error:
-            self._fail(error, now)
-        if not self.ended:
-            self._settle(now)
-
     def _fail(self, error: TapsError, now: float) -> None:
         """Tell the peer in the protocol's words, and end."""
         if self.ended:
@@ -349,6 +345,8 @@ class StreamStack(LayeredStack):
 
     def _settle(self, now: float) -> None:
         """What follows from where we stand: our goodbye, the end of both streams, the count of what waits."""
+        if self.ended:
+            return
         if self._sending_over and not self._outgoing.size and not self._said_goodbye and self.complete:
             self._said_goodbye = True
             self._seal_control(self._ends.clean(), now)

@@ -22,7 +22,6 @@ from ..registry import (
     Shape,
     byte_stream_provides,
     optional,
-    options_of,
 )
 from .alerts import TlsEnds
 from .client import ClientHandshake
@@ -57,7 +56,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "endpoint_authentication": Provided(True, "certificates, or an external pre-shared key"),
         "mutual_authentication": _mutual(security, role),
         "source_validation": Provided(True, "TCP's handshake"),
-        "pre_shared_key": Provided(bool(security.psks) or security.psk_callback is not None, "as it was given"),
+        "pre_shared_key": Provided(bool(security.psks), "as it was given"),
         "algorithm_agility": _YES,
         "application_negotiation": _YES,
         "configuration_extensions": _YES,
@@ -76,17 +75,19 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
 
 
 def _mutual(security: SecurityParameters, role: Role) -> Provided:
-    if security.psks or security.psk_callback is not None:
+    if security.psks:
         return Provided(True, "the pre-shared key authenticates both sides")
     if role is Role.CLIENT:
         return Provided(bool(security.identities), "" if security.identities else "no identity was given")
     required = security.asks_clients is Asked.REQUIRE
-    return Provided(required, "client certificates are required" if required else "client certificates are not required")
+    return Provided(
+        required, "client certificates are required" if required else "client certificates are not required"
+    )
 
 
 def credentials(security: SecurityParameters, role: Role) -> str | None:
     """What is missing, or None."""
-    keyed = bool(security.psks) or security.psk_callback is not None
+    keyed = bool(security.psks)
     if role is Role.SERVER:
         if not security.identities and not keyed:
             return "a certificate with its key (identity=) or a pre-shared key (psk=)"
@@ -99,7 +100,7 @@ def credentials(security: SecurityParameters, role: Role) -> str | None:
 
 
 def _given(security: SecurityParameters) -> TlsOptions:
-    given = options_of(DESCRIPTOR, security)
+    given = security.options.get("tls")
     return given if isinstance(given, TlsOptions) else TlsOptions()
 
 
@@ -168,7 +169,7 @@ class TlsScreener:
             client_authentication=_ASKED[security.asks_clients],
             ticket_keys=keys,
             stateful_sessions=stateful,
-            external_psks=bool(security.psks) or security.psk_callback is not None,
+            external_psks=bool(security.psks),
             certificates=bool(security.identities),
             random=environment.random,
             wall_clock=environment.wall_clock,
