@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from taps_security.crypto.agreement import Group, PrivateShare
 from taps_security.stack.errors import ConfigurationError
 
@@ -17,7 +19,6 @@ from .extensions import (
 from .keys import CipherSuite, Transcript
 from .options import ClientConfiguration, is_host_name
 from .psk import BINDER_RESUMPTION, OfferedPsk, offer_external
-from .tickets import Session
 from .wire import ClientHello, Extensions
 
 __all__ = ["ClientOffer"]
@@ -66,12 +67,6 @@ class ClientOffer:
         if configuration.psks:
             offers += offer_external(configuration.psks, hashes, prefix)
         return offers
-
-    @property
-    def session(self) -> Session | None:
-        """The session that is offered."""
-        return self._configuration.session
-
     def retry(self, suite: CipherSuite, group: Group | None, cookie: bytes, transcript: Transcript) -> None:
         """Make the second ClientHello; `transcript` ends with the HelloRetryRequest (RFC 8446 §4.1.4)."""
         if group is not None:
@@ -83,7 +78,7 @@ class ClientOffer:
                 psk.obfuscated_age = session.obfuscated_age(self._configuration.wall_clock())
         self.message = self._encode(cookie, transcript)
 
-    def _extensions(self, cookie: bytes) -> Extensions:
+    def _extensions(self, cookie: bytes, further: Sequence[tuple[int, bytes | None]]) -> Extensions:
         configuration = self._configuration
         options = configuration.options
         ours: Extensions = {}
@@ -102,7 +97,7 @@ class ClientOffer:
             ours[ExtensionType.ALPN] = encode_alpn([name.encode() for name in configuration.alpn])
         if cookie:
             ours[ExtensionType.COOKIE] = encode_u16(len(cookie)) + cookie
-        for kind, body in configuration.extensions:
+        for kind, body in (*configuration.extensions, *further):
             if body is None:
                 ours.pop(kind, None)
             else:
@@ -112,9 +107,9 @@ class ClientOffer:
             ours = first | ours
         return ours
 
-    def _encode_without_binders(self, cookie: bytes) -> bytes:
+    def _encode_without_binders(self, cookie: bytes, *, retried: bool) -> bytes:
         """The whole message, with zeros for binders."""
-        extensions = self._extensions(cookie)
+        extensions = self._extensions(cookie, self._configuration.retry_extensions if retried else ())
         psks = self.psks
         if psks:
             placeholders = [bytes(psk.hash.size) for psk in psks]
@@ -127,7 +122,7 @@ class ClientOffer:
         """The whole message; binders go over the transcript so far and the message without binders."""
         psks = self.psks
         try:
-            message = self._encode_without_binders(cookie)
+            message = self._encode_without_binders(cookie, retried=transcript is not None)
         except OverflowError:
             raise ConfigurationError(
                 "the ClientHello is too large: fewer names, keys or extensions are needed"

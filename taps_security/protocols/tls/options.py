@@ -201,8 +201,8 @@ class ClientConfiguration:
 
     `server_name`: whom we mean, a host name (A-labels) or an address; empty: nobody in particular. `session`: one to
     resume. `psks`: external keys, preferred first. `extensions`: (type, body) pairs for the ClientHello beside ours,
-    or in place of ours, where None leaves ours out; `extension_order`: types that come first. `generate_share` makes
-    the private shares.
+    or in place of ours, where None leaves ours out; `retry_extensions`: pairs that only a second ClientHello has
+    (padding, RFC 8446 §4.1.2); `extension_order`: types that come first. `generate_share` makes the private shares.
     `label_prefix` is that of HKDF-Expand-Label (DTLS has its own).
     """
 
@@ -215,6 +215,7 @@ class ClientConfiguration:
     wall_clock: WallClock
     key_log: KeyLog | None = None
     extensions: tuple[tuple[int, bytes | None], ...] = ()
+    retry_extensions: tuple[tuple[int, bytes], ...] = ()
     extension_order: tuple[int, ...] = ()
     generate_share: Callable[[Group, Random], PrivateShare] = agreement.generate
     label_prefix: bytes = TLS13_PREFIX
