@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..observe.security import SecurityLog, SecurityReport
 from ..properties.messages import Message, MessageContext
 from ..stack.asks import Ask, AskWithdrawn
-from ..stack.errors import ConnectionLost, LocalError, Reason
+from ..stack.errors import LocalError, Reason
 from ..stack.events import (
     Buffer,
     CloseKind,
@@ -511,7 +511,7 @@ class Connection:
         if event.how is CloseKind.CLEAN:
             self._end_read = True
         elif event.error is None:
-            self._error = ConnectionLost("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
+            self._error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
         self._answerer.close()
         self._contexts = None
         if self._owner is not None:

@@ -192,20 +192,19 @@ class StreamStack(LayeredStack):
         """FIN behind the peer's clean end is no news; anything else is a truncation or a reset."""
         if self.ended:
             return
-        if end is not TransportEnd.FIN:
+        if end is TransportEnd.FIN and self._closing and self._said_goodbye:
+            self._terminate(CloseKind.CLEAN, None)  # we asked for nothing more
+        elif end is not TransportEnd.FIN:
             if self._peer_over and self._said_goodbye:
                 self._terminate(CloseKind.CLEAN, None)
             else:
                 self._terminate(CloseKind.RESET, ConnectionLost("the peer reset the connection", reason=Reason.RESET))
-        elif self._peer_over:
-            if self._said_goodbye:
-                self._terminate(CloseKind.CLEAN, None)
-        elif not self.complete:
+        elif not self._peer_over and not self.complete:
             self._terminate(
                 CloseKind.TRUNCATED,
                 ConnectionLost("the peer ended the connection during the handshake", reason=Reason.TRUNCATED),
             )
-        else:
+        elif not self._peer_over:
             self._terminate(
                 CloseKind.TRUNCATED,
                 ConnectionLost(
