@@ -32,10 +32,10 @@ class PassThrough:
     def received(self, key: KeyId, unit: memoryview) -> None:
         """The octets of one unit. Raises PeerMisbehaved if a message would straddle a change of keys."""
         if not len(unit):
-            raise PeerMisbehaved("an empty handshake unit", reason=Reason.MALFORMED, section="RFC 8446 §5.1")
+            raise PeerMisbehaved("an empty handshake unit", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1")
         if self._held and key != self._key:
             raise PeerMisbehaved(
-                "a handshake message straddles a change of keys", reason=Reason.MALFORMED, section="RFC 8446 §5.1"
+                "a handshake message straddles a change of keys", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )
         self._key = key
         self._held += unit

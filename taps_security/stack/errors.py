@@ -43,6 +43,7 @@ class Reason(Enum):
     KEY_LIMIT = "key limit reached"
     MISSING_CREDENTIAL = "missing credential"
     MALFORMED = "malformed"
+    UNEXPECTED = "unexpected message"
     UNAUTHENTIC = "unauthentic"
     ADDRESS_IN_USE = "address in use"
     REFUSED = "refused"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from .asks import AskId
@@ -86,6 +87,7 @@ class StreamStack(LayeredStack):
         self._said_goodbye = False  # our clean end is sealed
         self._peer_over = False  # the peer's clean end was read
         self._closing = False  # what still comes is thrown away
+        self._close_due = 0.0  # when we stop waiting for the peer's end
 
     # -- inputs ---------------------------------------------------------------------------------------------------
     def start(self, path: PathId, facts: PathFacts, now: float) -> None:
@@ -120,9 +122,13 @@ class StreamStack(LayeredStack):
         opened, record = self._opened, self._record
         total = len(data)
         consumed = 0
-        while consumed < total and not self.ended and not self._asks:
+        while consumed < total and not self.ended and not self._asks and not self._peer_over:
             opened.clear()
-            step = record.open(data[consumed:] if consumed else data, opened, now)
+            try:
+                step = record.open(data[consumed:] if consumed else data, opened, now)
+            except TapsError:
+                self._take_authentic(opened)
+                raise
             consumed += step
             if not opened.kinds:
                 break
@@ -130,19 +136,25 @@ class StreamStack(LayeredStack):
                 if kind is UnitKind.APPLICATION:
                     self._take_application(opened.plaintexts[index])
                 elif kind is UnitKind.KEY_MISSING:
-                    if not self._asks:
-                        raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.MALFORMED)
-                    return consumed
+                    raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.UNEXPECTED)
                 else:
                     self._take_unit(kind, opened.keys[index], opened.plaintexts[index], now)
             self._route(now)
-        if self._peer_over and consumed < total:
-            consumed = total  # nothing counts behind the peer's clean end
-        return consumed
+        return total if self._peer_over else consumed  # nothing counts behind the peer's clean end
+
+    def _take_authentic(self, opened: Opened) -> None:
+        """What opened before the unit that did not."""
+        for kind, plaintext in zip(opened.kinds, opened.plaintexts, strict=True):
+            if kind is UnitKind.APPLICATION:
+                self._take_application(plaintext)
 
     def _take_application(self, octets: memoryview) -> None:
         if not self.complete:
-            raise PeerMisbehaved("application data before the handshake is complete", reason=Reason.MALFORMED)
+            raise PeerMisbehaved("application data before the handshake is complete", reason=Reason.UNEXPECTED)
+        if self._delivery.holds_a_fragment:
+            raise PeerMisbehaved(
+                "application data inside a handshake message", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
+            )
         if not octets:
             self._count_idle_unit()
         elif not self._closing:
@@ -151,12 +163,12 @@ class StreamStack(LayeredStack):
 
     def _take_unit(self, kind: UnitKind, key: KeyId, unit: memoryview, now: float) -> None:
         if kind is UnitKind.HANDSHAKE:
-            self._count_idle_unit()
             self._delivery.received(key, unit)
             self._feed_messages(now)
         elif kind is UnitKind.CONTROL:
             verdict = self._ends.read(unit)
             if isinstance(verdict, Exception):
+                self._deliver()
                 self._terminate(CloseKind.ABORTED, verdict)
             elif verdict:
                 self._peer_over = True
@@ -167,26 +179,27 @@ class StreamStack(LayeredStack):
 
     def _feed_messages(self, now: float) -> None:
         while (message := self._delivery.next_message()) is not None:
-            if not self.complete:
-                self._idle_units = 0
+            if self.complete:
+                self._count_idle_unit()
+            else:
+                self._idle_units = 0  # the handshake's states bound the number of its messages
             self._handshake.receive(message[0], message[1], 0, now)
             self._route(now)
 
     def _count_idle_unit(self) -> None:
         self._idle_units += 1
         if self._idle_units > self._limits.units_without_data:
-            raise PeerMisbehaved(f"{self._idle_units} units in a row that bring no data", reason=Reason.OVERLOADED)
+            raise PeerMisbehaved(f"{self._idle_units} units in a row that bring no data", reason=Reason.UNEXPECTED)
 
     def _deliver(self) -> None:
         received = self._received
-        if received.chunks:
+        if self._peer_over and not self._closing:
+            received.end = self.complete
+            self._closing = True  # only in the receiving direction: what still comes is thrown away
+        if received.chunks or received.end:
             self._unread += sum(map(len, received.chunks))
             self.events.append(received)
             self._received = Received(0, [])
-        if self._peer_over and not self._closing:
-            if self.complete:
-                self.events.append(Received(0, [], end=True))
-            self._closing = True  # only in the receiving direction: what still comes is thrown away
 
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """FIN behind the peer's clean end is no news; anything else is a truncation or a reset."""
@@ -224,7 +237,7 @@ class StreamStack(LayeredStack):
         """The peer did not end its stream in time after we ended ours, or a key's time is over."""
         if self.ended:
             return
-        if self._said_goodbye and self.deadline is not None and now >= self.deadline:
+        if self._close_due and now >= self._close_due:
             self._terminate(CloseKind.CLEAN, None)
             return
         self._record.deadline_reached(now)
@@ -246,10 +259,10 @@ class StreamStack(LayeredStack):
             before = self._outgoing.size
             try:
                 length = self._record.seal(self._send_key, UnitKind.APPLICATION, self._outgoing, slab, length, now)
+                self._account(before - self._outgoing.size)
                 self._route(now)
             except TapsError as error:
                 self._fail(error, now)
-            self._account(before - self._outgoing.size)
         self._settle(now)
         self._count_pending()
         return Transmit(self._path, length) if length else None
@@ -269,11 +282,14 @@ class StreamStack(LayeredStack):
 
     # -- flows ----------------------------------------------------------------------------------------------------
     def send(self, flow: FlowId, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
-        """Octets taken: all, or 0 above the high-water mark. Raises LocalError after the end of sending."""
+        """Octets taken: all, or 0 above the high-water mark, which does not stop the last send.
+
+        Raises LocalError after the end of sending.
+        """
         if self.ended or self._sending_over:
             raise LocalError("send(): this connection sends nothing more")
         outgoing = self._outgoing
-        if outgoing.size >= self._limits.send_high:
+        if outgoing.size >= self._limits.send_high and not options.end:
             self._blocked = True
             return 0
         before = outgoing.size
@@ -305,7 +321,9 @@ class StreamStack(LayeredStack):
 
     # -- keys and ends --------------------------------------------------------------------------------------------
     def update_keys(self, now: float) -> None:
-        """Fresh sending keys now, and the peer is asked for its own."""
+        """Fresh sending keys now, and the peer is asked for its own. Raises LocalError behind our end."""
+        if self._said_goodbye:
+            raise LocalError("update_keys(): this connection sends nothing more")
         super().update_keys(now)
         self._count_pending()
 
@@ -327,9 +345,8 @@ class StreamStack(LayeredStack):
             return
         self._outgoing.clear()
         self._seal_control(self._ends.failure(error or LocalError("aborted", reason=Reason.CANCELLED)), now)
-        self._count_pending()
-        self._terminate(CloseKind.ABORTED, error)
         self.events.append(CloseTransport(self._path, TransportEnd.RESET))
+        self._terminate(CloseKind.ABORTED, error)
 
     # -- inside ---------------------------------------------------------------------------------------------------
     def _fail(self, error: TapsError, now: float) -> None:
@@ -339,18 +356,26 @@ class StreamStack(LayeredStack):
         self._outgoing.clear()
         if isinstance(error, RemoteError | LocalError):
             self._seal_control(self._ends.failure(error), now)
-        self._count_pending()
         self._terminate(CloseKind.ABORTED, error)
+
+    def _terminate(self, how: CloseKind, error: Exception | None) -> None:
+        """Tell each send that is not over why, and let go of what it refers to."""
+        if self.ended:
+            return
+        self._outgoing.clear()
+        while self._tokens:
+            self.events.append(FlowSent(0, self._tokens.popleft()[1], error or _unsent()))
+        super()._terminate(how, error)
+        self._count_pending()
 
     def _settle(self, now: float) -> None:
         """What follows from where we stand: our goodbye, the end of both streams, the count of what waits."""
         if self.ended:
             return
         if self._sending_over and not self._outgoing.size and not self._said_goodbye and self.complete:
-            self._said_goodbye = True
             self._seal_control(self._ends.clean(), now)
+            self._said_goodbye = True
             self.events.append(CloseTransport(self._path, TransportEnd.FIN))
-            self._outgoing.clear()
         self._count_pending()
         if self._peer_over and self._said_goodbye and not self.pending:
             self._terminate(CloseKind.CLEAN, None)
@@ -360,25 +385,21 @@ class StreamStack(LayeredStack):
                 CloseKind.ABORTED, ConnectionLost("the peer closed during the handshake", reason=Reason.TRUNCATED)
             )
             return
-        deadline = self._record.deadline
-        if self._said_goodbye and self._closing:
-            if self.deadline is None:
-                self.deadline = now + self._limits.close_timeout
-        else:
-            self.deadline = deadline
+        if self._said_goodbye and self._closing and not self._close_due:
+            self._close_due = now + self._limits.close_timeout
+        self.deadline = self._close_due or self._record.deadline
 
     def _count_pending(self) -> None:
         self.pending = len(self._sealed) + (self._outgoing.size if self.complete and not self.ended else 0)
 
     def _queue_message(self, message: HandshakeMessage, now: float) -> None:
-        self._seal(message.key, UnitKind.HANDSHAKE, message.data, now)
+        if not self._said_goodbye:  # nothing may follow our end: an answer to KeyUpdate has no data to protect
+            self._seal(message.key, UnitKind.HANDSHAKE, message.data, now)
 
     def _seal_control(self, unit: bytes, now: float) -> None:
-        if unit:
-            try:
+        if unit and not self._said_goodbye:
+            with suppress(TapsError):  # a key past its hard limit cannot even say goodbye
                 self._seal(self._send_key, UnitKind.CONTROL, unit, now)
-            except TapsError:
-                self._sealed.clear()  # a key past its hard limit cannot even say goodbye
 
     def _seal(self, key: KeyId, kind: UnitKind, data: bytes, now: float) -> None:
         source = SendBuffer()
@@ -396,6 +417,10 @@ class StreamStack(LayeredStack):
             self._send_key = event.key
         elif self._delivery.holds_a_fragment:
             raise PeerMisbehaved(
-                "handshake octets behind a message that changes keys", reason=Reason.MALFORMED, section="RFC 8446 §5.1"
+                "handshake octets behind a message that changes keys", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )
         super()._route_key_ready(event, now)
+
+
+def _unsent() -> LocalError:
+    return LocalError("the connection ended before this was sent", reason=Reason.CONNECTION_ABORTED)

@@ -112,6 +112,8 @@ ALERTS: Final[dict[Enum, AlertDescription]] = {
     Reason.UNKNOWN_PSK_IDENTITY: AlertDescription.UNKNOWN_PSK_IDENTITY,
     Reason.NO_CREDENTIAL: AlertDescription.INTERNAL_ERROR,
     errors.Reason.MALFORMED: AlertDescription.DECODE_ERROR,
+    errors.Reason.UNEXPECTED: AlertDescription.UNEXPECTED_MESSAGE,
+    errors.Reason.MESSAGE_TOO_LARGE: AlertDescription.ILLEGAL_PARAMETER,
     errors.Reason.UNAUTHENTIC: AlertDescription.ACCESS_DENIED,
     errors.Reason.TIMEOUT: AlertDescription.USER_CANCELED,
     errors.Reason.CANCELLED: AlertDescription.USER_CANCELED,

@@ -31,6 +31,7 @@ from .limits import HEADER_SIZE, MAX_CIPHERTEXT, MAX_PLAINTEXT
 from .reasons import Reason
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23  # ContentType, RFC 8446 §5.1
+CLIENT_HELLO = 1  # HandshakeType, RFC 8446 §4
 
 _KIND_OF_TYPE = {ALERT: UnitKind.CONTROL, HANDSHAKE: UnitKind.HANDSHAKE}
 _TYPE_OF_KIND = {
@@ -57,7 +58,7 @@ class _Key:
         self.iv = int.from_bytes(iv, "big")
         self.number = 0
         self.piece = secret.record_size_limit - 1  # content octets of one record; the limit counts the type too
-        self.wire_limit = MAX_CIPHERTEXT if self.piece == MAX_PLAINTEXT else secret.record_size_limit + _TAG
+        self.wire_limit = secret.record_size_limit + _TAG
         self.skippable = secret.skippable_early_data
         self.soft = self.hard = 1 << 62
         for limit in ready.limits:
@@ -69,12 +70,13 @@ class TlsRecord:
     """Seals and opens the records of one connection. `padding`: inner plaintexts grow to a multiple of it (0: none)."""
 
     __slots__ = (
-        "_ccs_allowed",
+        "_compatible",
         "_events",
-        "_first_hello",
         "_padding",
+        "_protected",
         "_receive",
         "_receive_seen",
+        "_said_hello",
         "_send",
         "deadline",
     )
@@ -85,9 +87,10 @@ class TlsRecord:
         self._send: dict[KeyId, _Key] = {}
         self._receive: _Key | None = None
         self._receive_seen = False  # something opened under the receiving key
+        self._protected = False  # there was a receiving key: plaintext is over
         self._events: deque[KeyConfirmed | KeyExpiring] | None = None
-        self._first_hello = True  # the first record says 0x0301 (RFC 8446 §5.1)
-        self._ccs_allowed = True  # a compatibility record may come until the peer's Finished (RFC 8446 §5)
+        self._said_hello = False  # we sent a record: a client its ClientHello, a server its answer to one
+        self._compatible = True  # until the peer's Finished: compatibility records and plaintext alerts (RFC 8446 §5)
 
     # -- keys -----------------------------------------------------------------------------------------------------
     def import_key(self, ready: KeyReady) -> None:
@@ -99,8 +102,9 @@ class TlsRecord:
         else:
             self._receive = state
             self._receive_seen = False
+            self._protected = True
             if ready.key.stage is Stage.APPLICATION:
-                self._ccs_allowed = False
+                self._compatible = False
 
     def discard_key(self, event: KeyDiscarded) -> None:
         """Forget a key."""
@@ -150,8 +154,9 @@ class TlsRecord:
         while source.size and len(view) - offset > HEADER_SIZE:
             start = offset + HEADER_SIZE
             length = source.copy_into(view[start : start + MAX_PLAINTEXT])
-            version = 1 if self._first_hello and content_type == HANDSHAKE else 3
-            self._first_hello = False
+            first_hello = not self._said_hello and content_type == HANDSHAKE and view[start] == CLIENT_HELLO
+            version = 1 if first_hello else 3  # for old middleboxes (RFC 8446 §5.1)
+            self._said_hello = True
             view[offset:start] = bytes((content_type, 3, version, length >> 8, length & 255))
             offset = start + length
         return offset
@@ -211,6 +216,7 @@ class TlsRecord:
             except AuthenticationFailure:
                 state.number = number
                 if not self._skip(state, length):
+                    self._give_run(opened, state, data, run, write, number)
                     raise PeerMisbehaved(
                         "a record does not authenticate", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
                     ) from None
@@ -230,14 +236,7 @@ class TlsRecord:
                     write = inner
                     continue
             self._give_run(opened, state, data, run, write, number)
-            kind = _KIND_OF_TYPE.get(content_type)
-            if kind is None:
-                raise PeerMisbehaved(
-                    f"content type {content_type} inside a record",
-                    reason=Reason.UNEXPECTED_MESSAGE,
-                    section="RFC 8446 §5",
-                )
-            self._give(opened, kind, state.key, number, data[write:inner])
+            self._give(opened, _kind_of_inner(content_type, inner - write), state.key, number, data[write:inner])
             return position
         state.number = number
         if run >= 0:
@@ -247,11 +246,11 @@ class TlsRecord:
     def _give_run(
         self, opened: Opened, state: _Key, data: memoryview, run: int, write: int, number: int, *, always: bool = False
     ) -> None:
-        if not self._receive_seen:
+        if not self._receive_seen and number:
             self._receive_seen = True
             state.skippable = 0
             self._report(KeyConfirmed(state.key))
-        if write > run or (always and run >= 0):
+        if write > run or always:
             self._give(opened, UnitKind.APPLICATION, state.key, number, data[run:write])
 
     @staticmethod
@@ -277,7 +276,6 @@ class TlsRecord:
     def _open_odd(self, data: memoryview, position: int, length: int, opened: Opened) -> int:
         """One record that is not protected application data; octets consumed."""
         content_type = data[position]
-        protected = self._receive is not None
         if content_type not in {CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA}:
             raise PeerMisbehaved(
                 f"content type {content_type} is not of TLS", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
@@ -299,30 +297,30 @@ class TlsRecord:
         if start + length > len(data):
             return position
         unit = data[start : start + length]
-        kind = self._kind_of_odd(content_type, unit, protected=protected)
+        kind = self._kind_of_odd(content_type, unit)
         self._give(opened, kind, _PLAINTEXT_KEY, 1, unit)
         if kind is UnitKind.KEY_MISSING:
             return position
         return start + length
 
-    def _kind_of_odd(self, content_type: int, unit: memoryview, *, protected: bool) -> UnitKind:
+    def _kind_of_odd(self, content_type: int, unit: memoryview) -> UnitKind:
         if content_type == CHANGE_CIPHER_SPEC:
-            if self._ccs_allowed and len(unit) == 1 and unit[0] == 1:
+            if self._compatible and self._said_hello and len(unit) == 1 and unit[0] == 1:
                 return UnitKind.NOTHING
             raise PeerMisbehaved(
                 "a change_cipher_spec record out of place", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
             )
         if content_type == APPLICATION_DATA:
-            if protected:
+            if self._receive is not None:
                 raise PeerMisbehaved(
                     "a record too short to hold anything", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
                 )
             return UnitKind.KEY_MISSING
         if not unit:
             raise PeerMisbehaved("an empty record", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.1")
-        if content_type == ALERT and self._ccs_allowed:
+        if content_type == ALERT and self._compatible:
             return UnitKind.CONTROL  # a peer that failed before it had keys says so in plaintext
-        if protected:
+        if self._protected:
             raise PeerMisbehaved(
                 "a plaintext record after keys were agreed", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
             )
@@ -367,11 +365,25 @@ def _layout(slab: Slab) -> list[tuple[memoryview, int, memoryview, memoryview, m
     ]
 
 
-def _strip_padding(data: memoryview, start: int, end: int) -> tuple[int, int]:
-    """The content type behind the zeros, and where it stands (RFC 8446 §5.4)."""
-    inner = bytes(data[start:end]).rstrip(b"\0")
-    if not inner:
+def _kind_of_inner(content_type: int, size: int) -> UnitKind:
+    """What a protected record carries that is not application data."""
+    kind = _KIND_OF_TYPE.get(content_type)
+    if not content_type:
         raise PeerMisbehaved(
             "a record of nothing but padding", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.4"
         )
-    return inner[-1], start + len(inner) - 1
+    if kind is None:
+        raise PeerMisbehaved(
+            f"content type {content_type} inside a record", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
+        )
+    if not size:
+        raise PeerMisbehaved(
+            "an empty handshake or alert record", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.4"
+        )
+    return kind
+
+
+def _strip_padding(data: memoryview, start: int, end: int) -> tuple[int, int]:
+    """The content type behind the zeros, and where it stands; 0 if there is none (RFC 8446 §5.4)."""
+    inner = bytes(data[start:end]).rstrip(b"\0")
+    return (inner[-1], start + len(inner) - 1) if inner else (0, start)
