@@ -13,7 +13,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..stack.asks import Ask, AskId, ChooseIdentity, ClaimOnce, FindPsk, FindSession, Refused, Sign, VerifyPeer
+from ..stack.asks import (
+    Ask,
+    AskId,
+    AskRequest,
+    ChooseIdentity,
+    ClaimOnce,
+    FindPsk,
+    FindSession,
+    Refused,
+    Sign,
+    VerifyPeer,
+)
 from ..stack.errors import AuthenticationFailed, LocalError, Reason, TapsError
 
 if TYPE_CHECKING:
@@ -57,25 +68,23 @@ class Answerer:
         """Answer, now or later."""
         try:
             result = self._METHODS[type(ask.request)](self, ask.request)
-        except TapsError as error:
-            result = Refused(error)
+        except Exception as error:  # an HSM, a store or a callback that fails ends this connection, not the loop
+            result = _refused(ask.request, error)
         if inspect.isawaitable(result):
             if self._tasks is None:
                 self._tasks = {}
-            self._tasks[ask.id] = asyncio.ensure_future(self._answer_later(ask.id, result, driver))
+            self._tasks[ask.id] = asyncio.ensure_future(self._answer_later(ask, result, driver))
         else:
             driver.answer(ask.id, result)
 
-    async def _answer_later(self, ask: AskId, awaitable: Awaitable[object], driver: Driver) -> None:
+    async def _answer_later(self, ask: Ask, awaitable: Awaitable[object], driver: Driver) -> None:
         try:
             result = await awaitable
-        except TapsError as error:
-            result = Refused(error)
-        except Exception as error:  # whatever a callback raises refuses the peer
-            result = Refused(_refusal(error))
+        except Exception as error:
+            result = _refused(ask.request, error)
         if self._tasks is not None:
-            self._tasks.pop(ask, None)
-        driver.answer(ask, result)
+            self._tasks.pop(ask.id, None)
+        driver.answer(ask.id, result)
 
     def withdraw(self, ask: AskId) -> None:
         """The answer is no longer wanted."""
@@ -106,12 +115,7 @@ class Answerer:
 
     @staticmethod
     def _ask_application(callback: TrustCallback, peer: object) -> object:
-        try:
-            verdict = callback(peer)
-        except TapsError:
-            raise
-        except Exception as error:
-            raise _refusal(error) from error
+        verdict = callback(peer)
         if not inspect.isawaitable(verdict):
             return peer
 
@@ -169,5 +173,15 @@ class Answerer:
     }
 
 
-def _refusal(error: Exception) -> AuthenticationFailed:
-    return AuthenticationFailed(f"the application refused the peer: {error}", reason=Reason.REFUSED)
+def _refused(request: AskRequest, error: Exception) -> Refused:
+    """Whatever a callback raises refuses what was asked."""
+    if isinstance(error, TapsError):
+        return Refused(error)
+    wrapped: TapsError
+    if isinstance(request, VerifyPeer):
+        wrapped = AuthenticationFailed(f"the application refused the peer: {error}", reason=Reason.REFUSED)
+    else:
+        what = f"{type(request).__name__} failed: {error or type(error).__name__}"
+        wrapped = LocalError(what, reason=Reason.MISSING_CREDENTIAL)
+    wrapped.__cause__ = error
+    return Refused(wrapped)

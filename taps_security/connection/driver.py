@@ -45,9 +45,11 @@ class Driver:
         "_finishing",
         "_flush",
         "_last",
+        "_lingering",
         "_loop",
         "_pumping",
         "_resetting",
+        "_resume_due",
         "_sink",
         "_slabs",
         "_terminated",
@@ -68,6 +70,8 @@ class Driver:
         self._timer_due = 0.0
         self._flush: asyncio.Handle | None = None
         self._pumping = False
+        self._resume_due = False  # resume() was called inside a pump
+        self._lingering = False
         self._finishing = False  # a FIN is due behind what is queued
         self._resetting = False
         self._terminated = False
@@ -111,7 +115,9 @@ class Driver:
 
     def resume(self) -> None:
         """The application took something, or an ask was answered."""
-        if not self._pumping and self.stack.wants_input:
+        if self._pumping:
+            self._resume_due = True
+        elif self.stack.wants_input:
             for carrier in tuple(self._carriers.values()):
                 carrier.resume()
 
@@ -155,6 +161,9 @@ class Driver:
             self._finish()
         elif stack.deadline is not None and (self._timer is None or stack.deadline < self._timer_due):
             self._arm(stack.deadline)
+        if self._resume_due:
+            self._resume_due = False
+            self.resume()
 
     def _transmit(self) -> bool:
         """Move output to the carriers. False: nothing moved, or the socket is full."""
@@ -188,7 +197,8 @@ class Driver:
         blocked = any(carrier.blocked for carrier in self._carriers.values())
         if self._last is not None:
             if blocked and self._last.how is CloseKind.CLEAN:
-                if self._timer is None:
+                if not self._lingering:
+                    self._lingering = True
                     self._arm(self._loop.time() + LINGER)
                 return
             self._let_go()

@@ -68,16 +68,8 @@ class SecurityReport:
     resumed: bool
     early_data: bool
     alpn: str | None
+    epoch: tuple[int, int] = (0, 0)  # the newest (send, receive) key generations
     details: Mapping[str, object] = field(default_factory=dict)  # whatever else the handshake agreed
-
-    @property
-    def epoch(self) -> tuple[int, int]:
-        """The newest (send, receive) key generations."""
-        newest = {Direction.SEND: 0, Direction.RECEIVE: 0}
-        for record in self.keys:
-            if record.event == "ready" and record.direction is not None:
-                newest[record.direction] = max(newest[record.direction], record.key.generation)
-        return newest[Direction.SEND], newest[Direction.RECEIVE]
 
     def as_json(self) -> dict[str, Any]:
         """The report with the words of the command's JSON."""
@@ -97,12 +89,13 @@ class SecurityReport:
 class SecurityLog:
     """Collects the security events of one stack."""
 
-    __slots__ = ("_provides", "_stack", "_version", "events", "peer", "summary")
+    __slots__ = ("_provides", "_stack", "_version", "epoch", "events", "peer", "summary")
 
     def __init__(self, stack: str, version: str, provides: Mapping[str, bool]) -> None:
         self._stack = stack
         self._version = version
         self._provides = provides
+        self.epoch = (0, 0)  # kept apart: the events behind it may be forgotten
         self.events: list[tuple[float, SecurityEvent]] = []
         self.peer: object = None
         self.summary: Mapping[str, Any] = {}
@@ -113,6 +106,12 @@ class SecurityLog:
             self.peer = event.identity
         elif type(event) is HandshakeComplete and isinstance(event.summary, Mapping):
             self.summary = event.summary
+        elif type(event) is KeyReady:
+            send, receive = self.epoch
+            if event.direction is Direction.SEND:
+                self.epoch = (event.key.generation, receive)
+            else:
+                self.epoch = (send, event.key.generation)
         if len(self.events) >= HISTORY:
             del self.events[0]
         self.events.append((time, event))
@@ -140,5 +139,6 @@ class SecurityLog:
             resumed=bool(summary.pop("resumed", False)),
             early_data=bool(summary.pop("early_data", False)),
             alpn=summary.pop("alpn", None),
+            epoch=self.epoch,
             details=summary,
         )
