@@ -50,6 +50,7 @@ class Answers:
     anchors: Callable[[], TrustAnchors | None]  # loaded at the first peer that is verified
     identities: Sequence[Identity] = ()
     psks: Mapping[bytes, object] = field(default_factory=dict, repr=False)
+    psk_callback: Callable[[bytes], Any] | None = None  # identity -> key, None, or an awaitable of either
     sessions: SessionStore | None = None
     trust_callback: TrustCallback | None = None
     claimed: dict[tuple[str, bytes], float] = field(default_factory=dict, repr=False)
@@ -148,7 +149,10 @@ class Answerer:
         raise LocalError(f"nobody signs for {identity!r}", reason=Reason.MISSING_CREDENTIAL)
 
     def _find_psk(self, request: FindPsk) -> object:
-        return self._answers.psks.get(request.identity)
+        known = self._answers.psks.get(request.identity)
+        if known is not None or self._answers.psk_callback is None:
+            return known
+        return self._answers.psk_callback(request.identity)
 
     def _find_session(self, request: FindSession) -> object:
         return self._answers.sessions.find(request.ticket) if self._answers.sessions is not None else None

@@ -426,6 +426,10 @@ class Connection:
         self._preconnection = preconnection
         self._on_session = on_session
 
+    def keep_sessions(self, on_session: Callable[[object], None]) -> None:
+        """Who keeps the sessions of an accepted connection."""
+        self._on_session = on_session
+
     def ready_waiter(self) -> Waiter:
         """Woken when the handshake is complete, or when the connection ended instead."""
         self._ready = Waiter(self._loop)

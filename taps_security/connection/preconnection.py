@@ -1,0 +1,375 @@
+"""A Preconnection: what an application declares, and the verbs that act on it (RFC 9622 §6, §7).
+
+    initiate()   choose stacks and paths -> race them over the addresses -> a ready Connection
+    listen()     choose the stack -> bind -> a Listener
+    resolve()    endpoints with addresses in place of names
+    explain()    what would be chosen and why, without doing anything
+
+Each verb works on what was declared when it was called: later changes have no effect (RFC 9623 §2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
+from ..properties.preference import Preference
+from ..properties.security import Role, SecurityParameters
+from ..properties.transport import TransportProperties
+from ..properties.words import refuse, seconds, whole
+from ..protocols import registry
+from ..stack.errors import ConfigurationError, EstablishmentError, Reason
+from ..transport.network import Address, ListeningSocket, Network, network_of
+from .assembly import Assembly, KeyLog, stream_options
+from .candidates import Path, StackChoice, choose_paths, choose_stacks, require_stacks
+from .connection import Connection
+from .establish import establish_stream
+from .listener import Listener
+from .performance import PerformanceCache
+from .racing import Candidate, Race, RaceReport, Racing
+from .resolution import FAMILIES, Lookups, family_of, port_of, resolve_all, resolve_local
+from .sessions import SessionCache
+
+HANDSHAKE_TIMEOUT = 10.0  # seconds that one candidate, or one accepted connection, may take to be ready
+MAX_ESTABLISHING = 1024  # accepted connections that are not ready yet
+BACKLOG = 512  # ready connections that nobody took yet, and what the kernel holds
+
+_ROLES = {"initiate": Role.CLIENT, "listen": Role.SERVER}
+
+
+class Preconnection:
+    """Endpoints, properties and security parameters, from which Connections and Listeners are made.
+
+    The attributes may be set again between two verbs. `racing` has the delays of RFC 8305. `key_log` gets (label,
+    client random, secret) of each connection, for Wireshark: it breaks the confidentiality of everything sent.
+    `performance` keeps results of earlier races; share one between Preconnections if they talk to the same peers.
+    `race` is the report of the latest initiate(). ConfigurationError for what is wrong.
+    """
+
+    def __init__(
+        self,
+        local_endpoints: Iterable[LocalEndpoint] = (),
+        remote_endpoints: Iterable[RemoteEndpoint] = (),
+        transport_properties: TransportProperties | None = None,
+        security_parameters: SecurityParameters | None = None,
+        *,
+        racing: Racing | None = None,
+        performance: PerformanceCache | None = None,
+        key_log: KeyLog | None = None,
+    ) -> None:
+        self.local_endpoints = _checked("local_endpoints", local_endpoints, LocalEndpoint)
+        self.remote_endpoints = _checked("remote_endpoints", remote_endpoints, RemoteEndpoint)
+        self.transport_properties = transport_properties or TransportProperties()
+        self.security_parameters = security_parameters or SecurityParameters()
+        if not isinstance(self.transport_properties, TransportProperties):
+            refuse("transport_properties", transport_properties, "TransportProperties")
+        if not isinstance(self.security_parameters, SecurityParameters):
+            refuse("security_parameters", security_parameters, "SecurityParameters")
+        for protocol, _ in registry.allowed(self.security_parameters.stacks):
+            registry.configurations(protocol, self.security_parameters)
+        self.racing = racing or Racing()
+        self.performance = performance or PerformanceCache()
+        self.key_log = key_log
+        self.race: RaceReport | None = None
+        self._sessions = SessionCache()  # where the application brings none: clone() resumes
+        self._plan: tuple[tuple[object, ...], list[StackChoice], Assembly] | None = None
+
+    def __repr__(self) -> str:
+        remotes = ", ".join(map(str, self.remote_endpoints)) or "anybody"
+        return f"<Preconnection to {remotes}>"
+
+    def add_remote(self, *endpoints: RemoteEndpoint) -> None:
+        """Further endpoints of the same peer (RFC 9622 §6.1.4)."""
+        self.remote_endpoints = (*self.remote_endpoints, *_checked("remote_endpoints", endpoints, RemoteEndpoint))
+
+    # -- initiate -------------------------------------------------------------------------------------------------
+    async def initiate(
+        self, *, timeout: float | None = None, handshake_timeout: float = HANDSHAKE_TIMEOUT
+    ) -> Connection:
+        """Race the candidates, and return the first Connection whose handshake is complete (RFC 9622 §7.1).
+
+        `timeout`: seconds for all of it; None: until each candidate failed. `handshake_timeout`: seconds for each
+        candidate. Raises ConfigurationError at once if nothing can do what was declared, and says which requirement
+        excludes which stack; EstablishmentError with one reason per candidate. Cancelling leaves nothing behind.
+        """
+        seconds("timeout", timeout)
+        seconds("handshake_timeout", handshake_timeout)
+        if not self.remote_endpoints:
+            raise ConfigurationError("initiate(): no remote endpoint was given, expected at least one RemoteEndpoint")
+        for remote in self.remote_endpoints:
+            port_of(remote)
+        choices, assembly = self._planned(Role.CLIENT)
+        loop = asyncio.get_running_loop()
+        network = network_of(loop)
+        lookups = Lookups(loop, network)
+        locals_ = self.local_endpoints
+        if any(local.host_name for local in locals_):
+            locals_ = tuple(await resolve_local(lookups, locals_))
+        transport = self.transport_properties
+        isolated = transport.isolate_session
+        race = Race[Connection](
+            loop,
+            lookups,
+            partial(self._snapshot()._connect, loop, network, assembly),
+            _discard,
+            racing=self.racing,
+            attempt_timeout=handshake_timeout,
+            cache=None if isolated else self.performance,
+            families=partial(_families, transport),
+        )
+        self.race = race.report
+        return await race.run(choose_paths(locals_, transport), self._ordered(choices), self.remote_endpoints, timeout)
+
+    async def _connect(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        network: Network,
+        assembly: Assembly,
+        candidate: Candidate,
+        phase_done: Callable[[str], None],
+    ) -> Connection:
+        connection = await establish_stream(
+            network,
+            loop,
+            partial(assembly.client, loop, candidate, self),
+            candidate.address[:2],
+            _bound(candidate),
+            stream_options(self.transport_properties, candidate.path.interface),
+            phase_done,
+        )
+        connection.properties = self.transport_properties
+        return connection
+
+    def _snapshot(self) -> Preconnection:
+        """What clone() repeats: everything is frozen, so a shallow copy is a deep one (RFC 9623 §2)."""
+        copy = Preconnection.__new__(Preconnection)
+        copy.__dict__.update(self.__dict__)
+        if self.transport_properties.isolate_session:
+            copy.performance, copy._sessions = PerformanceCache(), SessionCache()
+        return copy
+
+    # -- listen ---------------------------------------------------------------------------------------------------
+    async def listen(
+        self,
+        *,
+        max_establishing: int = MAX_ESTABLISHING,
+        handshake_timeout: float = HANDSHAKE_TIMEOUT,
+        backlog: int = BACKLOG,
+        reuse_port: bool = False,
+    ) -> Listener:
+        """Bind the local endpoints, and return a Listener of ready Connections (RFC 9622 §7.2).
+
+        A local endpoint without an address listens on all of them; without a port, or with port 0, on a free one.
+        `max_establishing`: unfinished connections at a time, the oldest is dropped for a further one.
+        `handshake_timeout`: seconds for each. `backlog`: ready connections that wait to be taken. Raises
+        ConfigurationError if nothing can do what was declared; EstablishmentError if an address cannot be bound.
+        """
+        whole("max_establishing", max_establishing, 1, 1 << 20)
+        whole("backlog", backlog, 1, 1 << 16)
+        timeout = seconds("handshake_timeout", handshake_timeout) or HANDSHAKE_TIMEOUT
+        choices, assembly = self._planned(Role.SERVER)
+        choices = _one_protocol(choices)
+        loop = asyncio.get_running_loop()
+        lookups = Lookups(loop, network_of(loop))
+        locals_ = await resolve_local(lookups, self.local_endpoints or (LocalEndpoint(),))
+        await lookups.close()
+        accept = assembly.server(loop, choices, locals_[0])
+        sockets = _bind_all(network_of(loop), [await _numbered(loop, one) for one in locals_], backlog, reuse_port)
+        return Listener(
+            loop,
+            sockets,
+            accept,
+            max_establishing=max_establishing,
+            handshake_timeout=timeout,
+            backlog=backlog,
+        )
+
+    # -- looking without doing ------------------------------------------------------------------------------------
+    async def resolve(self) -> tuple[list[LocalEndpoint], list[RemoteEndpoint]]:
+        """The endpoints with addresses in place of names (RFC 9622 §6.1.5). EstablishmentError if a name has none."""
+        loop = asyncio.get_running_loop()
+        lookups = Lookups(loop, network_of(loop))
+        try:
+            locals_ = await resolve_local(lookups, self.local_endpoints)
+            remotes = []
+            for remote in self.remote_endpoints:
+                found = await resolve_all(lookups.of(remote))
+                remotes += [remote.replace(ip_address=one.host, port=one.port, service=None) for one in found]
+        except OSError as error:
+            raise EstablishmentError(f"resolve(): {error}", reason=Reason.RESOLUTION_FAILED) from None
+        finally:
+            await lookups.close()
+        return locals_, remotes
+
+    def explain(self, verb: str = "initiate") -> dict[str, Any]:
+        """What initiate() or listen() would choose from, as data: `candidates`, each with `stack`, `version`,
+        `configuration`, `kept`, `rank` and `reasons` (`property`, `preference`, `provides`, `effect`, `why`).
+
+        Stacks that were kept come first, by rank. Raises ConfigurationError only for a wrong verb.
+        """
+        if verb not in _ROLES:
+            refuse("explain", verb, "'initiate' or 'listen'")
+        return {"candidates": [choice.as_json() for choice in self.considered(_ROLES[verb])]}
+
+    def considered(self, role: Role) -> list[StackChoice]:
+        """The same as objects, for those who print it."""
+        isolated = self.transport_properties.isolate_session
+        return choose_stacks(
+            self.security_parameters,
+            self.transport_properties,
+            role,
+            cache=None if isolated or role is Role.SERVER else self.performance,
+            places=self._places(),
+            complete=True,
+        )
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+    def _planned(self, role: Role) -> tuple[list[StackChoice], Assembly]:
+        """The stacks that qualify, and what makes them; kept as long as the declarations are the same objects."""
+        security, transport = self.security_parameters, self.transport_properties
+        made_for = (security, transport, role, self.key_log, registry.names())
+        if self._plan is None or not all(map(_same, self._plan[0], made_for)):
+            choices = require_stacks(choose_stacks(security, transport, role), f"{_verb(role)}()")
+            choose_paths((), transport)
+            sessions = security.session_cache or (self._sessions if role is Role.CLIENT else None)
+            self._plan = (made_for, choices, Assembly(security, transport, role, sessions, self.key_log))
+        return self._plan[1], self._plan[2]
+
+    def _ordered(self, choices: list[StackChoice]) -> list[StackChoice]:
+        """Earlier results refine the order; with one stack, or nothing known, there is nothing to refine."""
+        if len(choices) == 1 or not len(self.performance) or self.transport_properties.isolate_session:
+            return choices
+        return [choice for choice in self.considered(Role.CLIENT) if choice.kept]
+
+    def _places(self) -> list[tuple[str, str]]:
+        names = list(self.transport_properties.interface) or [""]
+        return [(name, remote.host) for name in names for remote in self.remote_endpoints]
+
+
+# ----------------------------------------------------------------------------------------------------------- helpers
+def _checked(name: str, endpoints: Iterable[Any], kind: type[Any]) -> tuple[Any, ...]:
+    if not isinstance(endpoints, Iterable) or isinstance(endpoints, str):
+        refuse(name, endpoints, f"a list of {kind.__name__} objects")
+    found = tuple(endpoints)
+    for endpoint in found:
+        if not isinstance(endpoint, kind):
+            refuse(name, endpoint, f"{kind.__name__} objects")
+        if endpoint.protocol is not None:
+            registry.descriptor(endpoint.protocol)
+    return found
+
+
+def _same(one: object, other: object) -> bool:
+    return one is other or (isinstance(one, tuple) and one == other)
+
+
+def _verb(role: Role) -> str:
+    return next(verb for verb, known in _ROLES.items() if known is role)
+
+
+def _discard(connection: Connection) -> None:
+    connection.abort()
+
+
+def _families(transport: TransportProperties, path: Path) -> Sequence[int]:
+    """What may be used on a path: the family of its local address; IPv4 alone has no temporary addresses."""
+    if path.local is not None and path.local.ip_address is not None:
+        return (family_of(path.local.ip_address),)
+    if transport.use_temporary_local_address is Preference.PROHIBIT:
+        return (socket.AF_INET,)
+    return FAMILIES
+
+
+def _bound(candidate: Candidate) -> Address | None:
+    """The local address to bind to, if one was given."""
+    local = candidate.path.local
+    if local is None or (local.ip_address is None and not local.port):
+        return None
+    wildcard = "0.0.0.0" if candidate.address.family == socket.AF_INET else "::"  # noqa: S104 -- a source address
+    return local.ip_address or wildcard, local.port or 0
+
+
+def _one_protocol(choices: list[StackChoice]) -> list[StackChoice]:
+    """Claims that overlap fail at listen(): one protocol per port, as long as none tells itself apart."""
+    protocols = {choice.protocol.name: choice.protocol for choice in choices}
+    if len(protocols) > 1:
+        names = ", ".join(repr(name) for name in protocols)
+        raise ConfigurationError(
+            f"listen(): {names} would share one port, expected one of them: name it in SecurityParameters.stacks"
+        )
+    return [choice for choice in choices if choice.configuration == choices[0].configuration]
+
+
+async def _numbered(loop: asyncio.AbstractEventLoop, local: LocalEndpoint) -> LocalEndpoint:
+    """The endpoint with a port number in place of a service."""
+    if local.service is None:
+        return local
+    found = await network_of(loop).resolve(local.ip_address or "127.0.0.1", local.service, 0)
+    return local.replace(port=found[0].port, service=None)
+
+
+def _bind_all(
+    network: Network, locals_: Sequence[LocalEndpoint], backlog: int, reuse_port: bool
+) -> list[ListeningSocket]:
+    sockets: list[ListeningSocket] = []
+    try:
+        for local in locals_:
+            if local.ip_address is not None:
+                sockets.append(_bind(network, (_scoped(local), local.port or 0), backlog, reuse_port))
+            else:
+                sockets += _bind_everywhere(network, local.port or 0, backlog, reuse_port)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _scoped(local: LocalEndpoint) -> str:
+    address = local.ip_address or ""
+    if local.interface and "%" not in address and address.startswith("fe80:"):
+        return f"{address}%{local.interface}"
+    return address
+
+
+def _bind_everywhere(network: Network, port: int, backlog: int, reuse_port: bool) -> list[ListeningSocket]:
+    """Both families on one port, or the one that the machine has."""
+    sockets: list[ListeningSocket] = []
+    for wildcard in ("0.0.0.0", "::"):  # noqa: S104 -- a listener without an address asks for all of them
+        try:
+            sockets.append(_bind(network, (wildcard, port), backlog, reuse_port))
+        except EstablishmentError as error:
+            cause = error.__cause__
+            if not sockets or not isinstance(cause, OSError) or cause.errno not in _NO_SECOND_FAMILY:
+                for sock in sockets:
+                    sock.close()
+                raise
+        else:
+            port = sockets[0].getsockname()[1]
+    return sockets
+
+
+# EADDRINUSE: the first socket serves both families already, as some systems have it.
+_NO_SECOND_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
+
+
+def _bind(network: Network, address: Address, backlog: int, reuse_port: bool) -> ListeningSocket:
+    shown = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
+    try:
+        return network.listen_stream(address, backlog, reuse_port=reuse_port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise EstablishmentError(
+                f"listen(): {shown} is in use; choose another port, or 0 for a free one", reason=Reason.ADDRESS_IN_USE
+            ) from error
+        hint = {
+            errno.EACCES: "; ports below 1024 need a privilege",
+            errno.EADDRNOTAVAIL: "; this machine has no such address",
+        }.get(error.errno or 0, "")
+        text = error.strerror or str(error)
+        raise EstablishmentError(f"listen(): cannot bind {shown}: {text}{hint}") from error
