@@ -140,7 +140,7 @@ class StreamStack(LayeredStack):
                 else:
                     self._take_unit(kind, opened.keys[index], opened.plaintexts[index], now)
             self._route(now)
-        return total if self._peer_over else consumed  # nothing counts behind the peer's clean end
+        return total if self._peer_over or self.ended else consumed  # nothing counts behind the peer's end
 
     def _take_authentic(self, opened: Opened) -> None:
         """What opened before the unit that did not."""
