@@ -63,7 +63,7 @@ class LayeredStack:
     def _route(self, now: float) -> None:
         """Carry events between handshake and record until both are silent."""
         handshake, record, routes = self._handshake, self._record, self._routes
-        while True:
+        while not self.ended:  # nothing comes after Terminated
             silent = True
             while (output := handshake.next_output()) is not None:
                 getattr(self, routes[type(output)])(output, now)
