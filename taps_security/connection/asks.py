@@ -185,7 +185,7 @@ def _refused(request: AskRequest, error: Exception) -> Refused:
     if isinstance(request, VerifyPeer):
         wrapped = AuthenticationFailed(f"the application refused the peer: {error}", reason=Reason.REFUSED)
     else:
-        what = f"{type(request).__name__} failed: {error or type(error).__name__}"
+        what = f"{type(request).__name__} failed: {str(error) or type(error).__name__}"
         wrapped = LocalError(what, reason=Reason.MISSING_CREDENTIAL)
     wrapped.__cause__ = error
     return Refused(wrapped)

@@ -134,7 +134,7 @@ class CandidateFailure:
 
     def __str__(self) -> str:
         version = f"/{self.version}" if self.version else ""
-        return f"{self.stack}{version} to {self.endpoint}: {self.error or type(self.error).__name__}"
+        return f"{self.stack}{version} to {self.endpoint}: {str(self.error) or type(self.error).__name__}"
 
 
 class EstablishmentError(TapsError):
