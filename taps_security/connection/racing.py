@@ -392,7 +392,7 @@ class Race(Generic[_T]):
             return self._cache.opinion(path.interface, choice.name, _place(choice, path, place).place)
 
         def start(place: Place) -> Awaitable[_Ready[_T]]:
-            return self._attempt(_place(choice, path, place), place.resolved_in)
+            return self._attempt(_place(choice, path, place), place.resolved)
 
         pool = AddressPool(
             self._loop,
@@ -408,11 +408,11 @@ class Race(Generic[_T]):
         return await staggered(self._loop, source, start, self._racing.attempt_delay, self._too_late)
 
     # -- a leaf ---------------------------------------------------------------------------------------------------
-    async def _attempt(self, candidate: Candidate, resolved_in: float | None) -> _Ready[_T]:
+    async def _attempt(self, candidate: Candidate, resolved: tuple[float, float] | None) -> _Ready[_T]:
         attempt = self._record(candidate.choice, candidate.place)
         begun = self._now()
-        if resolved_in is not None:
-            attempt.phases.append(Phase("resolve", max(0.0, begun - resolved_in), begun))
+        if resolved is not None:
+            attempt.phases.append(Phase("resolve", resolved[0] - self._began, resolved[1] - self._began))
         done = 0
 
         def phase_done(name: str) -> None:

@@ -59,7 +59,7 @@ class Lookup:
         self.found: list[ResolvedAddress] = []
         self.pending: set[int] = set()
         self.error: OSError | UnicodeError | None = None
-        self.took: float | None = None  # seconds; None for literal addresses
+        self.resolved: dict[int, tuple[float, float]] = {}  # by family: when it was asked, and when answered
         self._loop = loop
         self._network = network
         self._waiting: list[Changed] = []
@@ -89,7 +89,7 @@ class Lookup:
             answer = await self._network.resolve(host, port, family)
             fitting = [address for address in answer if address.family == family]
             self.found += list(dict.fromkeys(fitting))[:MAX_ADDRESSES]
-            self.took = self._loop.time() - started
+            self.resolved[family] = (started, self._loop.time())
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA does not know
             if self.error is None:
                 self.error = error
@@ -140,11 +140,11 @@ class Lookups:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An address of an endpoint, and how long its name took to resolve (None: it stood there as a number)."""
+    """An address of an endpoint, and when its name was asked for and answered (None: it stood there as a number)."""
 
     endpoint: RemoteEndpoint
     address: ResolvedAddress
-    resolved_in: float | None = None
+    resolved: tuple[float, float] | None = None
 
 
 class AddressPool:
@@ -227,7 +227,7 @@ class AddressPool:
         for index, lookup in enumerate(self._lookups):
             for position, address in enumerate(lookup.found[self._seen[index] :], self._seen[index]):
                 if address.family in self._allowed:
-                    place = Place(_remote(lookup.endpoint), address, lookup.took)
+                    place = Place(_remote(lookup.endpoint), address, lookup.resolved.get(address.family))
                     self._untried.append((index * 1000 + position, place))
             self._seen[index] = len(lookup.found)
             if not lookup.pending and not self._told[index]:
