@@ -42,6 +42,7 @@ class Wish:
     client_certificate: bool = False  # servers: demand one, signed by `trust`
     alpn: str = ""
     group: str = ""  # the only one: "x25519", "secp256r1", "secp384r1"
+    cookie: bool = False  # servers: put a cookie into HelloRetryRequest
     psk: bytes = b""  # external, under PSK_IDENTITY
     server_name: str = SERVER_NAME
 
@@ -177,6 +178,11 @@ class Program:
                     await self._changed.wait()
         except TimeoutError:
             raise PeerFailed(f"{self.arguments[0]} did not write {pattern!r}:\n{self.text[-4000:]}") from None
+
+    async def read_all(self) -> None:
+        """Wait until its output has ended."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*self._readers)
 
     async def write(self, data: bytes) -> None:
         """To its standard input."""

@@ -120,6 +120,8 @@ class OpenSsl:
             arguments += ["-Verify", "3", "-verify_return_error"]
         if not wish.identity:
             arguments += ["-nocert"]
+        if wish.cookie:
+            arguments += ["-stateless"]
         if bulk:  # what it hears it sends back, each line reversed
             arguments = [argument for argument in arguments if argument != "-msg"] + ["-rev"]
         async with start("openssl", "s_server", *arguments) as program:
