@@ -230,11 +230,18 @@ class Connection:
         is not authentic) after everything that came before it was received; TimeoutError after `timeout` seconds.
         """
         if self._size < min_incomplete_length and not self._end_read:
-            if timeout is None:
-                await self._wait_for(min_incomplete_length)
-            else:
+            if timeout is not None or min_incomplete_length > 1 or self._receiver is not None:
                 async with asyncio.timeout(timeout):
                     await self._wait_for(min_incomplete_length)
+            else:  # the usual case, without a coroutine of its own
+                if self.state is not ConnectionState.CLOSED:
+                    self._receiver = waiter = Waiter(self._loop)
+                    try:
+                        await waiter
+                    finally:
+                        self._receiver = None
+                if not self._size and not self._end_read:
+                    await self._wait_for(1)
         chunks = self._chunks
         if max_length is not None and self._size > max_length:
             data = self._take(max_length)

@@ -16,43 +16,38 @@ class PassThrough:
     `limit` bounds one message in octets, and so what is held of an unfinished one.
     """
 
-    __slots__ = ("_held", "_key", "_limit", "_measure")
+    __slots__ = ("_key", "_limit", "_measure", "held")
 
     def __init__(self, measure: Measure, limit: int) -> None:
         self._measure = measure
         self._limit = limit
-        self._held = bytearray()
+        self.held = bytearray()  # of an unfinished message: while it waits, keys must not change
         self._key: KeyId | None = None
-
-    @property
-    def holds_a_fragment(self) -> bool:
-        """An unfinished message waits: the keys must not change now."""
-        return bool(self._held)
 
     def received(self, key: KeyId, unit: memoryview) -> None:
         """The octets of one unit. Raises PeerMisbehaved if a message would straddle a change of keys."""
         if not len(unit):
             raise PeerMisbehaved("an empty handshake unit", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1")
-        if self._held and key != self._key:
+        if self.held and key != self._key:
             raise PeerMisbehaved(
                 "a handshake message straddles a change of keys", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )
         self._key = key
-        self._held += unit
+        self.held += unit
 
     def next_message(self) -> tuple[KeyId, memoryview] | None:
         """The next whole message, or None. Raises PeerMisbehaved if one is longer than the limit."""
-        if not self._held or self._key is None:
+        if not self.held or self._key is None:
             return None
-        with memoryview(self._held) as view:
+        with memoryview(self.held) as view:
             length = self._measure(view)
         if length > self._limit:
             raise PeerMisbehaved(
                 f"a handshake message of {length} octets; at most {self._limit} are taken",
                 reason=Reason.MESSAGE_TOO_LARGE,
             )
-        if not length or length > len(self._held):
+        if not length or length > len(self.held):
             return None
-        message = memoryview(bytes(self._held[:length]))
-        del self._held[:length]
+        message = memoryview(bytes(self.held[:length]))
+        del self.held[:length]
         return self._key, message

@@ -113,11 +113,26 @@ class UnitKind(IntEnum):
 
 
 @dataclass(slots=True)
-class Opened:
-    """What open() found: parallel lists, made by the caller once and cleared by open().
+class StreamOpened:
+    """What a StreamRecord's open() found, made by the caller once and set anew by each open().
 
-    On byte streams a run of application records is one entry: its octets lie side by side in the buffer.
+    First a run of application records, whose octets lie side by side in the buffer (None: there was none); then at
+    most one other unit, behind which open() stopped (`kind` None: there was none).
     """
+
+    application: memoryview | None = None
+    kind: UnitKind | None = None
+    key: KeyId | None = None
+    unit: memoryview | None = None
+
+    def clear(self) -> None:
+        """Forget everything, so that no view into a lent buffer stays."""
+        self.application = self.kind = self.key = self.unit = None
+
+
+@dataclass(slots=True)
+class Opened:
+    """What a DatagramRecord's open() found: parallel lists, made by the caller once and cleared by open()."""
 
     kinds: list[UnitKind] = field(default_factory=list)
     keys: list[KeyId] = field(default_factory=list)
@@ -138,6 +153,7 @@ class Record(Protocol):
     """Protects and opens units under installed keys. No sockets, no retransmission, no streams."""
 
     deadline: float | None  # when a time limit of a key ends, or None
+    has_events: bool  # next_event() has something
 
     def import_key(self, ready: KeyReady) -> None:
         """Install a key. A SEND key becomes the sending key of its stage and association."""
@@ -161,7 +177,7 @@ class StreamRecord(Record, Protocol):
         `kind` is a UnitKind. The send buffer is read and advanced. Raises HardLimitReached.
         """
 
-    def open(self, data: memoryview, opened: Opened, now: float) -> int:
+    def open(self, data: memoryview, opened: StreamOpened, now: float) -> int:
         """Open records in place; the octets consumed. An unfinished record at the end is not consumed.
 
         Stops behind each unit that is not application data, because its message may change the next key, and before a

@@ -34,7 +34,7 @@ from .events import (
     TransportEnd,
 )
 from .layered import LayeredStack
-from .layers import Ends, Handshake, HandshakeMessage, Opened, PathFacts, SendBuffer, Slab, StreamRecord, UnitKind
+from .layers import Ends, Handshake, HandshakeMessage, PathFacts, SendBuffer, Slab, StreamOpened, StreamRecord, UnitKind
 from .stack import Inbound, SendOptions, Transmit
 
 CONTROL_ROOM = 18 * 1024  # of a slab: handshake messages are cut so that each piece fits
@@ -73,7 +73,7 @@ class StreamStack(LayeredStack):
         self._ends = ends
         self._limits = limits
         self._path: PathId = 0
-        self._opened = Opened()
+        self._opened = StreamOpened()
         self._received = Received(0, [])
         self._send_key = PLAINTEXT
         self._sealed = bytearray()  # handshake and control units, in order, ready for the wire
@@ -104,54 +104,45 @@ class StreamStack(LayeredStack):
         """Open what is there; the octets consumed. The rest stands in front of the next read."""
         if self.ended:
             return len(inbound.data)
-        consumed = 0
         try:
             consumed = self._open_all(inbound.data, now)
+            self._deliver()
         except TapsError as error:
             self._deliver()
             self._fail(error, now)
             consumed = len(inbound.data)
-        else:
-            self._deliver()
-        finally:
-            self._opened.clear()
-        self._settle(now)
+        self._opened.clear()
+        if self._peer_over or self._sending_over or self._record.deadline is not None:
+            self._settle(now)
         return consumed
 
     def _open_all(self, data: memoryview, now: float) -> int:
         opened, record = self._opened, self._record
         total = len(data)
         consumed = 0
-        while consumed < total and not self.ended and not self._asks and not self._peer_over:
-            opened.clear()
+        while consumed < total and not (self.ended or self._asks or self._peer_over):
             try:
-                step = record.open(data[consumed:] if consumed else data, opened, now)
-            except TapsError:
-                self._take_authentic(opened)
-                raise
-            consumed += step
-            if not opened.kinds:
+                consumed += record.open(data[consumed:] if consumed else data, opened, now)
+            finally:
+                if opened.application is not None:  # authentic, whatever became of the unit behind it
+                    self._take_application(opened.application)
+            if opened.kind is None:
+                if record.has_events:
+                    self._route(now)
                 break
-            for index, kind in enumerate(opened.kinds):
-                if kind is UnitKind.APPLICATION:
-                    self._take_application(opened.plaintexts[index])
-                elif kind is UnitKind.KEY_MISSING:
-                    raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.UNEXPECTED)
-                else:
-                    self._take_unit(kind, opened.keys[index], opened.plaintexts[index], now)
+            if opened.kind is UnitKind.KEY_MISSING:
+                raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.UNEXPECTED)
+            assert opened.key is not None
+            assert opened.unit is not None
+            self._take_unit(opened.kind, opened.key, opened.unit, now)
             self._route(now)
-        return total if self._peer_over or self.ended else consumed  # nothing counts behind the peer's end
-
-    def _take_authentic(self, opened: Opened) -> None:
-        """What opened before the unit that did not."""
-        for kind, plaintext in zip(opened.kinds, opened.plaintexts, strict=True):
-            if kind is UnitKind.APPLICATION:
-                self._take_application(plaintext)
+            self._count_pending()
+        return total if self._peer_over or self.ended else consumed  # nothing counts behind an end
 
     def _take_application(self, octets: memoryview) -> None:
         if not self.complete:
             raise PeerMisbehaved("application data before the handshake is complete", reason=Reason.UNEXPECTED)
-        if self._delivery.holds_a_fragment:
+        if self._delivery.held:
             raise PeerMisbehaved(
                 "application data inside a handshake message", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )
@@ -255,20 +246,24 @@ class StreamStack(LayeredStack):
             length = min(len(self._sealed), len(slab.view))
             slab.view[:length] = self._sealed[:length]
             del self._sealed[:length]
-        if not self._sealed and self.complete and not self.ended and self._outgoing.size:
-            before = self._outgoing.size
+        outgoing = self._outgoing
+        if outgoing.size and self.complete and not self._sealed and not self.ended:
+            before = outgoing.size
             try:
-                length = self._record.seal(self._send_key, UnitKind.APPLICATION, self._outgoing, slab, length, now)
-                self._account(before - self._outgoing.size)
-                self._route(now)
+                length = self._record.seal(self._send_key, UnitKind.APPLICATION, outgoing, slab, length, now)
+                self._sent += before - outgoing.size
+                if self._tokens or self._blocked:
+                    self._account()
+                if self._record.has_events:
+                    self._route(now)
             except TapsError as error:
                 self._fail(error, now)
-        self._settle(now)
+        if self._sending_over or self._record.deadline is not None:
+            self._settle(now)
         self._count_pending()
         return Transmit(self._path, length) if length else None
 
-    def _account(self, octets: int) -> None:
-        self._sent += octets
+    def _account(self) -> None:
         while self._tokens and self._tokens[0][0] <= self._sent:
             self.events.append(FlowSent(0, self._tokens.popleft()[1]))
         if self._blocked and self._outgoing.size <= self._limits.send_low:
@@ -303,7 +298,7 @@ class StreamStack(LayeredStack):
         if self.complete:
             self.pending = len(self._sealed) + outgoing.size
             if options.end or (options.token and not taken):
-                self._account(0)
+                self._account()
                 self._settle(now)
         return taken
 
@@ -415,7 +410,7 @@ class StreamStack(LayeredStack):
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
         if event.direction is Direction.SEND:
             self._send_key = event.key
-        elif self._delivery.holds_a_fragment:
+        elif self._delivery.held:
             raise PeerMisbehaved(
                 "handshake octets behind a message that changes keys", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )

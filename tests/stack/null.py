@@ -32,7 +32,7 @@ from taps_security.stack.events import (
     StackEvent,
     Stage,
 )
-from taps_security.stack.layers import HandshakeMessage, Opened, PathFacts, SendBuffer, Slab, UnitKind
+from taps_security.stack.layers import HandshakeMessage, PathFacts, SendBuffer, Slab, StreamOpened, UnitKind
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS, Inbound
 from taps_security.stack.stream import PLAINTEXT, StreamLimits, StreamStack
 
@@ -164,6 +164,10 @@ class NullRecord:
         elif self._receive == event.key:
             self._receive = None
 
+    @property
+    def has_events(self) -> bool:
+        return bool(self._events)
+
     def next_event(self) -> object:
         return self._events.popleft() if self._events else None
 
@@ -187,9 +191,10 @@ class NullRecord:
                 self._events.append(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
         return offset
 
-    def open(self, data: memoryview, opened: Opened, now: float) -> int:
-        position = 0
-        while len(data) - position >= 5:
+    def open(self, data: memoryview, opened: StreamOpened, now: float) -> int:
+        opened.clear()
+        position = write = 0
+        while len(data) - position >= 5 and opened.kind is None:
             kind, stage, generation = data[position : position + 3]
             end = position + 5 + int.from_bytes(data[position + 3 : position + 5], "big")
             if end > len(data):
@@ -198,23 +203,20 @@ class NullRecord:
             if kind == CORRUPT:
                 raise PeerMisbehaved("does not authenticate", reason=Reason.UNAUTHENTIC)
             if key not in (PLAINTEXT, self._receive):
-                self._give(opened, UnitKind.KEY_MISSING, key, data[:0])
-                return position
+                opened.kind, opened.key, opened.unit = UnitKind.KEY_MISSING, key, data[:0]
+                break
             if key != PLAINTEXT and not self._seen:
                 self._seen = True
                 self._events.append(KeyConfirmed(key))
-            self._give(opened, UnitKind(kind), key, data[position + 5 : end])
+            if kind == UnitKind.APPLICATION:
+                size = end - position - 5
+                data[write : write + size] = bytes(data[position + 5 : end])
+                write += size
+                opened.application = data[:write]
+            else:
+                opened.kind, opened.key, opened.unit = UnitKind(kind), key, data[position + 5 : end]
             position = end
-            if kind != UnitKind.APPLICATION:
-                break
         return position
-
-    @staticmethod
-    def _give(opened: Opened, kind: UnitKind, key: KeyId, plaintext: memoryview) -> None:
-        opened.kinds.append(kind)
-        opened.keys.append(key)
-        opened.numbers.append(0)
-        opened.plaintexts.append(plaintext)
 
 
 class NullEnds:

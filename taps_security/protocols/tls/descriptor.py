@@ -26,7 +26,7 @@ from ..registry import (
 from .alerts import TlsEnds
 from .client import ClientHandshake
 from .handshake import TlsHandshake
-from .options import ClientAuthentication, ClientConfiguration, ServerConfiguration, TlsOptions
+from .options import DEFAULT_OPTIONS, ClientAuthentication, ClientConfiguration, ServerConfiguration, TlsOptions
 from .psk import ExternalPsk
 from .record import HANDSHAKE, TlsRecord
 from .server import ServerHandshake
@@ -101,7 +101,7 @@ def credentials(security: SecurityParameters, role: Role) -> str | None:
 
 def _given(security: SecurityParameters) -> TlsOptions:
     given = security.options.get("tls")
-    return given if isinstance(given, TlsOptions) else TlsOptions()
+    return given if isinstance(given, TlsOptions) else DEFAULT_OPTIONS
 
 
 def _options(security: SecurityParameters, role: Role) -> TlsOptions:

@@ -25,7 +25,7 @@ from ...stack.events import (
     PeerMoved,
     Stage,
 )
-from ...stack.layers import Opened, SendBuffer, Slab, UnitKind
+from ...stack.layers import SendBuffer, Slab, StreamOpened, UnitKind
 from .keys import TrafficSecret
 from .limits import HEADER_SIZE, MAX_CIPHERTEXT, MAX_PLAINTEXT
 from .reasons import Reason
@@ -34,7 +34,7 @@ CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23  # Conte
 CLIENT_HELLO = 1  # HandshakeType, RFC 8446 §4
 
 _KIND_OF_TYPE = {ALERT: UnitKind.CONTROL, HANDSHAKE: UnitKind.HANDSHAKE}
-_TYPE_OF_KIND = {
+_TYPE_OF_KIND: dict[int, int] = {
     UnitKind.APPLICATION: APPLICATION_DATA,
     UnitKind.HANDSHAKE: HANDSHAKE,
     UnitKind.CONTROL: ALERT,
@@ -79,10 +79,12 @@ class TlsRecord:
         "_said_hello",
         "_send",
         "deadline",
+        "has_events",
     )
 
     def __init__(self, *, padding: int = 0) -> None:
         self.deadline: float | None = None
+        self.has_events = False
         self._padding = padding
         self._send: dict[KeyId, _Key] = {}
         self._receive: _Key | None = None
@@ -115,7 +117,9 @@ class TlsRecord:
 
     def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
         """KeyConfirmed at the first record that opens under a key, KeyExpiring at its soft limit."""
-        return self._events.popleft() if self._events else None
+        event = self._events.popleft() if self._events else None
+        self.has_events = bool(self._events)
+        return event
 
     def deadline_reached(self, now: float) -> None:
         """TLS keys do not age."""
@@ -124,6 +128,7 @@ class TlsRecord:
         if self._events is None:
             self._events = deque()
         self._events.append(event)
+        self.has_events = True
 
     # -- sealing --------------------------------------------------------------------------------------------------
     def seal(self, key: KeyId, kind: int, source: SendBuffer, slab: Slab, offset: int, now: float) -> int:
@@ -131,7 +136,7 @@ class TlsRecord:
 
         Under KeyId(INITIAL) records are plaintext (RFC 8446 §5.1). Raises HardLimitReached.
         """
-        content_type = _TYPE_OF_KIND[UnitKind(kind)]
+        content_type = _TYPE_OF_KIND[kind]
         if key == _PLAINTEXT_KEY:
             return self._frame(content_type, source, slab, offset)
         state = self._send[key]
@@ -142,8 +147,9 @@ class TlsRecord:
                 section="RFC 8446 §5.5",
             )
         before = state.number
-        if not offset and not self._padding and content_type == APPLICATION_DATA and state.piece == MAX_PLAINTEXT:
-            offset = _seal_full(state, source, slab, room)
+        if source.size >= MAX_PLAINTEXT and not offset and not self._padding and content_type == APPLICATION_DATA:
+            if state.piece == MAX_PLAINTEXT:
+                offset = _seal_full(state, source, slab, room)
         offset = self._seal_rest(state, content_type, source, slab, offset)
         if before < state.soft <= state.number:
             self._report(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
@@ -185,11 +191,12 @@ class TlsRecord:
         return offset
 
     # -- opening --------------------------------------------------------------------------------------------------
-    def open(self, data: memoryview, opened: Opened, now: float) -> int:
+    def open(self, data: memoryview, opened: StreamOpened, now: float) -> int:
         """Open records in place. Returns the octets consumed; see StreamRecord."""
-        if self._receive is None:
-            return self._open_plaintext(data, opened)
+        opened.application = opened.kind = opened.unit = None
         state = self._receive
+        if state is None:
+            return self._open_plaintext(data, opened)
         aead, iv, number, wire_limit = state.aead, state.iv, state.number, state.wire_limit
         total = len(data)
         position = 0
@@ -197,8 +204,8 @@ class TlsRecord:
         while total - position >= HEADER_SIZE:
             length = data[position + 3] << 8 | data[position + 4]
             if data[position] != APPLICATION_DATA or length > wire_limit or length <= _TAG:
-                if run >= 0:
-                    break
+                state.number = number
+                self._give_run(opened, state, data, run, write)
                 return self._open_odd(data, position, length, opened)
             end = position + HEADER_SIZE + length
             if end > total:
@@ -216,7 +223,7 @@ class TlsRecord:
             except AuthenticationFailure:
                 state.number = number
                 if not self._skip(state, length):
-                    self._give_run(opened, state, data, run, write, number)
+                    self._give_run(opened, state, data, run, write)
                     raise PeerMisbehaved(
                         "a record does not authenticate", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
                     ) from None
@@ -235,30 +242,25 @@ class TlsRecord:
                 if content_type == APPLICATION_DATA:
                     write = inner
                     continue
-            self._give_run(opened, state, data, run, write, number)
-            self._give(opened, _kind_of_inner(content_type, inner - write), state.key, number, data[write:inner])
+            self._give_run(opened, state, data, run, write if write > run else -1)
+            opened.kind = _kind_of_inner(content_type, inner - write)
+            opened.key = state.key
+            opened.unit = data[write:inner]
             return position
         state.number = number
-        if run >= 0:
-            self._give_run(opened, state, data, run, write, number, always=True)
+        self._give_run(opened, state, data, run, write)
         return position
 
-    def _give_run(
-        self, opened: Opened, state: _Key, data: memoryview, run: int, write: int, number: int, *, always: bool = False
-    ) -> None:
-        if not self._receive_seen and number:
+    def _give_run(self, opened: StreamOpened, state: _Key, data: memoryview, run: int, write: int) -> None:
+        """A run that began: its octets, which may be none."""
+        if run < 0:
+            return
+        if not self._receive_seen and state.number:
             self._receive_seen = True
             state.skippable = 0
             self._report(KeyConfirmed(state.key))
-        if write > run or always:
-            self._give(opened, UnitKind.APPLICATION, state.key, number, data[run:write])
-
-    @staticmethod
-    def _give(opened: Opened, kind: UnitKind, key: KeyId, number: int, plaintext: memoryview) -> None:
-        opened.kinds.append(kind)
-        opened.keys.append(key)
-        opened.numbers.append(number - 1)
-        opened.plaintexts.append(plaintext)
+        if write >= run:
+            opened.application = data[run:write]
 
     def _skip(self, state: _Key, length: int) -> bool:
         """A refused early-data record goes by unread, up to a bound (RFC 8446 §4.2.10)."""
@@ -267,13 +269,13 @@ class TlsRecord:
         state.skippable -= length
         return True
 
-    def _open_plaintext(self, data: memoryview, opened: Opened) -> int:
+    def _open_plaintext(self, data: memoryview, opened: StreamOpened) -> int:
         """Before any key: one record."""
         if len(data) < HEADER_SIZE:
             return 0
         return self._open_odd(data, 0, data[3] << 8 | data[4], opened)
 
-    def _open_odd(self, data: memoryview, position: int, length: int, opened: Opened) -> int:
+    def _open_odd(self, data: memoryview, position: int, length: int, opened: StreamOpened) -> int:
         """One record that is not protected application data; octets consumed."""
         content_type = data[position]
         if content_type not in {CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA}:
@@ -298,7 +300,7 @@ class TlsRecord:
             return position
         unit = data[start : start + length]
         kind = self._kind_of_odd(content_type, unit)
-        self._give(opened, kind, _PLAINTEXT_KEY, 1, unit)
+        opened.kind, opened.key, opened.unit = kind, _PLAINTEXT_KEY, unit
         if kind is UnitKind.KEY_MISSING:
             return position
         return start + length
