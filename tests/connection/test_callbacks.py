@@ -76,7 +76,7 @@ async def test_without_callbacks_nothing_happens_and_nothing_is_taken() -> None:
 
 
 async def test_what_came_before_the_callback_was_set_comes_in_the_next_turn() -> None:
-    callbacks, heard = make("early")
+    _callbacks, heard = make("early")
     assert not heard
     await asyncio.sleep(0)
     assert heard == [("on_received", "early")]
