@@ -21,6 +21,7 @@ from ..stack.events import (
     Limit,
     PeerAuthenticated,
     SecurityEvent,
+    Terminated,
 )
 
 HISTORY = 64  # events kept per connection; the newest stay
@@ -56,6 +57,30 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EventRecord:
+    """A security event and when it came. `time`: seconds of the loop's clock."""
+
+    time: float
+    event: SecurityEvent
+
+    def as_json(self) -> dict[str, Any]:
+        """The record with the words of the command's JSON: `time`, `event` (its type's name), `detail`."""
+        return {"time": self.time, "event": type(self.event).__name__, "detail": _detail(self.event)}
+
+
+def _detail(event: SecurityEvent) -> str:
+    if isinstance(event, KeyReady | KeyConfirmed | KeyDiscarded | KeyExpiring):
+        direction = getattr(event, "direction", None)
+        words = [event.key.stage.name.lower(), str(event.key.generation), direction.value if direction else ""]
+        return " ".join(filter(None, words)) + (f": {event.limit.value}" if isinstance(event, KeyExpiring) else "")
+    if isinstance(event, PeerAuthenticated):
+        return str(event.identity)
+    if isinstance(event, Terminated):
+        return event.how.value if event.error is None else f"{event.how.value}: {event.error}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityReport:
     """What protects a connection now."""
 
@@ -70,6 +95,7 @@ class SecurityReport:
     alpn: str | None
     epoch: tuple[int, int] = (0, 0)  # the newest (send, receive) key generations
     details: Mapping[str, object] = field(default_factory=dict)  # whatever else the handshake agreed
+    events: tuple[EventRecord, ...] = ()  # the newest 64, oldest first
 
     def as_json(self) -> dict[str, Any]:
         """The report with the words of the command's JSON."""
@@ -141,4 +167,5 @@ class SecurityLog:
             alpn=summary.pop("alpn", None),
             epoch=self.epoch,
             details=summary,
+            events=tuple(EventRecord(time, event) for time, event in self.events),
         )

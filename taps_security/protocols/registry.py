@@ -113,7 +113,8 @@ class Descriptor:
     `provides(version, security, transport, role)`: for each property of RFC 9622 §6.2 and each security feature,
     whether a stack so configured has it; what is missing is not provided. A feature that can be left out (resumption,
     say) is answered by what was asked: a prohibited one is not provided. `credentials(security, role)`: what is
-    missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit.
+    missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit. `restore`:
+    a client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Descriptor:
     client: Callable[[ClientRequest], SecurityStack]
     screener: Callable[[ServerRequest], StreamScreener | DatagramScreener]
     options: type | None = None
+    restore: Callable[[bytes], object] | None = None
     deviations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

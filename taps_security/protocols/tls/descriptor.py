@@ -208,6 +208,7 @@ DESCRIPTOR = Descriptor(
     ),
     deviations={"KE": "RFC 8446 §5.5 bounds what a key may protect, and the record layer reports it"},
     options=TlsOptions,
+    restore=Session.parse,
     provides=provides,
     credentials=credentials,
     client=client,
