@@ -223,7 +223,7 @@ class TlsRecord:
             except AuthenticationFailure:
                 state.number = number
                 if not self._skip(state, length):
-                    self._give_run(opened, state, data, run, write)
+                    self._give_run(opened, state, data, run, write if write > run else -1)
                     raise PeerMisbehaved(
                         "a record does not authenticate", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
                     ) from None
