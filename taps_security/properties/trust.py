@@ -67,8 +67,11 @@ class Trust:
     @property
     def digest(self) -> bytes:
         """32 octets that differ between declarations: stored sessions are kept apart by it."""
-        hashed = hashlib.sha256(b"system" if self.system_roots else b"")
-        parts = [path.encode() for path in self.files] + list(self.certificates) + [pin.sha256 for pin in self.pinned]
+        parts = [b"system"] if self.system_roots else []
+        parts += [b"file " + path.encode() for path in self.files]
+        parts += [b"octets " + octets for octets in self.certificates]
+        parts += [b"pin " + pin.sha256 for pin in self.pinned]
+        hashed = hashlib.sha256()
         for part in parts:
             hashed.update(hashlib.sha256(part).digest())
         return hashed.digest()
