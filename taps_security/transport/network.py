@@ -93,13 +93,17 @@ class DatagramSocket(Protocol):
         """The descriptor."""
 
     def receive_into(self, buffer: memoryview, arrival: Arrival) -> bool:
-        """Fill buffer and arrival. False: nothing there. Raises ConnectionRefusedError and the like for ICMP errors
-        that were reported on this socket; it stays usable."""
+        """Fill buffer and arrival. False: nothing there.
+
+        Raises ConnectionRefusedError and the like for ICMP errors that were reported on this socket: `arrival.remote`
+        then says whom the datagram was for ("" where the platform does not tell), and the socket stays usable. For
+        EMSGSIZE, path_mtu() has learnt the new value.
+        """
 
     def send(self, data: memoryview, segment: int, remote: Address, local: Address | None, ecn: int) -> None:
         """Send one datagram, or a run of equal ones of `segment` octets (the last may be shorter).
 
-        BlockingIOError: not now, nothing was sent. MessageTooLong (OSError EMSGSIZE): above the path's MTU.
+        BlockingIOError: not now, nothing was sent. OSError EMSGSIZE: above the path's MTU.
         """
 
     def path_mtu(self, remote: Address) -> int:
@@ -127,7 +131,7 @@ class Network(Protocol):
         self,
         remote: Address,
         local: Address | None = None,
-        options: StreamOptions = StreamOptions(),  # noqa: B008
+        options: StreamOptions = StreamOptions(),
     ) -> StreamSocket:
         """A connected socket. Raises OSError. Cancelling leaves no socket behind."""
 

@@ -1,0 +1,81 @@
+"""The machine's own network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+
+from .addresses import plain_address, socket_address
+from .network import Address, DatagramSocket, ListeningSocket, ResolvedAddress, StreamOptions, StreamSocket
+from .tcp import apply_options
+from .udp import open_udp
+
+
+class SystemNetwork:
+    """Sockets of the operating system and the loop's own resolver."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    async def connect_stream(
+        self,
+        remote: Address,
+        local: Address | None = None,
+        options: StreamOptions = StreamOptions(),  # noqa: B008
+    ) -> StreamSocket:
+        """A connected, non-blocking TCP socket. Raises OSError. Cancelling leaves no socket behind."""
+        family, address = socket_address(remote)
+        sock = socket.socket(family, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0), socket.IPPROTO_TCP)
+        try:
+            sock.setblocking(False)
+            apply_options(sock, options)
+            if local is not None:
+                sock.bind(socket_address(local)[1])
+            await self._loop.sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def listen_stream(self, local: Address, backlog: int = 512, *, reuse_port: bool = False) -> ListeningSocket:
+        """A listening TCP socket. Raises OSError, which names the address. An IPv6 socket takes IPv6 only."""
+        family, address = socket_address(local)
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            sock.setblocking(False)
+            if os.name == "posix":  # on Windows it would let two programs share the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                _reuse_port(sock)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+        except OSError as error:
+            sock.close()
+            raise type(error)(error.errno, f"{error.strerror}: {local[0] or '*'}:{local[1]}") from None
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
+        """A bound UDP socket; with `remote`, connected. The host "" stands for every address of both families."""
+        return open_udp(local, remote)
+
+    async def resolve(self, host: str, port: int | str, family: int = 0) -> Sequence[ResolvedAddress]:
+        """Addresses of a name from the system's resolver, in its order. Raises OSError (socket.gaierror)."""
+        found = await self._loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        addresses = []
+        for kind, _, _, _, address in found:
+            if kind in {socket.AF_INET, socket.AF_INET6}:
+                addresses.append(ResolvedAddress(*plain_address(address), kind))
+        return list(dict.fromkeys(addresses))
+
+
+def _reuse_port(sock: socket.socket) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError("this platform has no SO_REUSEPORT: one process per port")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
