@@ -13,6 +13,8 @@ from ..transport.network import StreamSocket
 from ..transport.tcp import reset
 from .driver import Driver
 
+NOTHING = memoryview(b"")
+
 
 class StreamCarrier:
     """One connected byte-stream socket of one driver.
@@ -43,6 +45,7 @@ class StreamCarrier:
         self._socket: StreamSocket | None = sock
         self._driver = driver
         self._path = path
+        self._inbound = Inbound(NOTHING, path)  # one object, used for each read
         self._buffers = shared_buffers(loop)
         self._reading = False
         self._rest = b""
@@ -97,14 +100,16 @@ class StreamCarrier:
             buffer[: len(rest)] = rest
             length += len(rest)
             self._rest = b""
-        data = buffer[:length]
-        driver = self._driver
-        consumed = driver.receive(Inbound(data, self._path))
+        inbound, driver = self._inbound, self._driver
+        inbound.data = data = buffer[:length]
+        consumed = driver.receive(inbound)
         while consumed < length and driver.stack.wants_input:
-            step = driver.receive(Inbound(data[consumed:], self._path))  # an ask may have been answered meanwhile
+            inbound.data = data[consumed:]  # an ask may have been answered meanwhile
+            step = driver.receive(inbound)
             consumed += step
             if not step:
                 break
+        inbound.data = NOTHING
         if consumed < length:
             self._rest = bytes(data[consumed:])
         if not driver.stack.wants_input:

@@ -89,6 +89,7 @@ class Connection:
         "_receiver",
         "_sender",
         "_since_yield",
+        "_spare",
         "_size",
         "_stack",
         "local_endpoint",
@@ -118,6 +119,7 @@ class Connection:
         self._end_read = False
         self._error: Exception | None = None
         self._receiver: Waiter | None = None
+        self._spare = Waiter(loop)  # for receive(), which waits more often than all others
         self._sender: Waiter | None = None
         self._ready: Waiter | None = None
         self._closed_waiters: list[Waiter] | None = None
@@ -235,7 +237,7 @@ class Connection:
                     await self._wait_for(min_incomplete_length)
             else:  # the usual case, without a coroutine of its own
                 if self.state is not ConnectionState.CLOSED:
-                    self._receiver = waiter = Waiter(self._loop)
+                    self._receiver = waiter = self._spare.again()
                     try:
                         await waiter
                     finally:
@@ -446,17 +448,13 @@ class Connection:
 
     # -- events of the stack --------------------------------------------------------------------------------------
     def _handle(self, event: StackEvent) -> None:
-        kind = type(event)
-        if kind is Received:
-            self._handle_received(event)  # type: ignore[arg-type]
-        else:
-            handler = self._HANDLERS.get(kind)
+        if type(event) is not Received:
+            handler = self._HANDLERS.get(type(event))
             if handler is None:
                 self._handle_security(event)  # type: ignore[arg-type]
             else:
                 handler(self, event)
-
-    def _handle_received(self, event: Received) -> None:
+            return
         chunks = self._chunks
         for chunk in event.chunks:
             chunks.append(chunk)
@@ -468,6 +466,11 @@ class Connection:
             self._receiver.wake()
         elif self._callbacks is not None:
             self._callbacks.received()
+        if self._chunks:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Nobody took these at once: a small view would keep a large buffer from being used again."""
         chunks = self._chunks
         for index, chunk in enumerate(chunks):
             if type(chunk) is memoryview and len(chunk) < COPY_BELOW:

@@ -42,6 +42,7 @@ class Driver:
 
     __slots__ = (
         "_carriers",
+        "_clock",
         "_finishing",
         "_flush",
         "_last",
@@ -63,6 +64,7 @@ class Driver:
     ) -> None:
         self.stack = stack
         self._loop = loop
+        self._clock = loop.time
         self._sink = sink
         self._slabs = shared_buffers(loop).slabs
         self._carriers: dict[PathId, Carrier] = {}
@@ -93,8 +95,9 @@ class Driver:
 
     def receive(self, inbound: Inbound) -> int:
         """Octets consumed of one read or datagram run."""
-        consumed = self.stack.receive(inbound, self._loop.time())
-        self.pump()
+        now = self._clock()
+        consumed = self.stack.receive(inbound, now)
+        self.pump(now)
         return consumed
 
     def transport_ended(self, path: PathId, end: TransportEnd) -> None:
@@ -131,8 +134,11 @@ class Driver:
         self._flush = None
         self.pump()
 
-    def pump(self) -> None:
-        """Drain events and output until both are empty or the socket is full, then re-arm the timer."""
+    def pump(self, now: float | None = None) -> None:
+        """Drain events and output until both are empty or the socket is full, then re-arm the timer.
+
+        `now`: the loop's time, where the caller has it already.
+        """
         if self._pumping:
             return
         self._pumping = True
@@ -153,7 +159,7 @@ class Driver:
                         self._last = event
                     else:
                         sink(event)
-                if not (stack.pending and self._transmit()) and not events:
+                if not (stack.pending and self._transmit(now)) and not events:
                     break
         finally:
             self._pumping = False
@@ -165,7 +171,7 @@ class Driver:
             self._resume_due = False
             self.resume()
 
-    def _transmit(self) -> bool:
+    def _transmit(self, now: float | None) -> bool:
         """Move output to the carriers. False: nothing moved, or the socket is full."""
         stack = self.stack
         for carrier in self._carriers.values():
@@ -177,7 +183,8 @@ class Driver:
             return False
         slab = self._slabs.lend()
         moved = False
-        now = self._loop.time()
+        if now is None:
+            now = self._clock()
         while stack.pending and (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
             carrier = self._carriers[out.path]

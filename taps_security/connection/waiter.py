@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Waiter:
-    """Waits for one wake(). Make a new one for each wait."""
+    """Waits for one wake(); again() makes it fit for another wait of the same task or of another."""
 
     __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop", "_message", "done")
 
@@ -32,6 +32,12 @@ class Waiter:
         if not self.done:
             self._asyncio_future_blocking = True
             yield self
+
+    def again(self) -> Waiter:
+        """The same object for the next wait: nobody waits for it now."""
+        self.done = self._cancelled = False
+        self._callback = None
+        return self
 
     def wake(self) -> None:
         """Let the task go on: now if no task is running, else in the next turn."""

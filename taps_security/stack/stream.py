@@ -75,6 +75,7 @@ class StreamStack(LayeredStack):
         self._path: PathId = 0
         self._opened = StreamOpened()
         self._received = Received(0, [])
+        self._transmitted = Transmit(0, 0)
         self._send_key = PLAINTEXT
         self._sealed = bytearray()  # handshake and control units, in order, ready for the wire
         self._outgoing = SendBuffer()
@@ -92,7 +93,7 @@ class StreamStack(LayeredStack):
     # -- inputs ---------------------------------------------------------------------------------------------------
     def start(self, path: PathId, facts: PathFacts, now: float) -> None:
         """The byte stream is open."""
-        self._path = path
+        self._path = self._transmitted.path = path
         try:
             self._handshake.start(facts, now)
             self._route(now)
@@ -188,7 +189,8 @@ class StreamStack(LayeredStack):
             received.end = self.complete
             self._closing = True  # only in the receiving direction: what still comes is thrown away
         if received.chunks or received.end:
-            self._unread += sum(map(len, received.chunks))
+            for chunk in received.chunks:
+                self._unread += len(chunk)
             self.events.append(received)
             self._received = Received(0, [])
 
@@ -261,7 +263,10 @@ class StreamStack(LayeredStack):
         if self._sending_over or self._record.deadline is not None:
             self._settle(now)
         self._count_pending()
-        return Transmit(self._path, length) if length else None
+        if not length:
+            return None
+        self._transmitted.length = length
+        return self._transmitted
 
     def _account(self) -> None:
         while self._tokens and self._tokens[0][0] <= self._sent:
