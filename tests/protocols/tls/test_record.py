@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -172,7 +173,7 @@ def test_whole_bytewise_and_with_a_tail(suite: CipherSuite) -> None:
     single = opened_of(opener(secret(suite)), *cut(wire, [1]))
     assert single == [(UnitKind.APPLICATION, b"one"), (UnitKind.APPLICATION, b"two"), expected[1]]
     found: Units = []
-    assert units_of(opener(secret(suite)), [wire + wire[:30]], found) == wire[:30]
+    assert units_of(opener(secret(suite)), [wire + wire[:20]], found) == wire[:20]
     assert found == expected
 
 
@@ -453,12 +454,9 @@ def test_foreign_early_data_goes_by_up_to_the_bound() -> None:
 
 
 def test_nothing_is_dropped_once_a_record_opened() -> None:
-    for reads in (
-        [protect(b"hs\x16") + protect(b"x\x17", 1, seed=9)],
-        [protect(b"hs\x17") + protect(b"x\x17", 1, seed=9)],
-    ):
+    for first in (b"hs\x16", b"octets\x17"):
         with pytest.raises(PeerMisbehaved, match="authenticate"):
-            units_of(opener(secret(skip=1000)), reads, [])
+            units_of(opener(secret(skip=1000)), [protect(first) + protect(b"x\x17", 1, seed=9)], [])
 
 
 # -- what does not authenticate ----------------------------------------------------------------------------------------
@@ -473,10 +471,8 @@ def test_a_flipped_bit_never_yields_anything_but_what_stood_before(
     wire[position] ^= 1 << bit
     intact = next(index for index in range(3) if position < len(b"".join(records[: index + 1])))
     found: Units = []
-    try:
+    with suppress(PeerMisbehaved):
         units_of(opener(secret(suite)), [bytes(wire)] if whole else cut(bytes(wire), [7]), found)
-    except PeerMisbehaved as error:
-        assert error.__context__ is None or error.__suppress_context__
     assert application(found) == b"".join(pieces[:intact])
 
 
@@ -487,6 +483,8 @@ def test_a_bad_record_is_told_in_one_way() -> None:
     for wire in (second, first + first, protect(b"x\x17", seed=9), short, first[:-1] + b"\0"):
         error = refusal(opener(), wire)
         assert (error.reason, error.section) == (Reason.BAD_RECORD_MAC, "RFC 8446 §5.2")
+        assert error.__cause__ is None
+        assert error.__context__ is None or error.__suppress_context__
 
 
 def test_records_of_another_suite_or_generation_do_not_open() -> None:
