@@ -88,6 +88,10 @@ class VerifiedPeer:
     fingerprint: bytes
     pinned: bool
 
+    def __str__(self) -> str:
+        """The subject, and the names that it is known by."""
+        return f"{self.subject} ({self.names})"
+
 
 class TrustAnchors:
     """What we trust: root certificates (DER), and pins (SHA-256 of a certificate or of a SubjectPublicKeyInfo).

@@ -68,13 +68,18 @@ class EventRecord:
         return {"time": self.time, "event": type(self.event).__name__, "detail": _detail(self.event)}
 
 
+def peer_text(peer: object) -> str:
+    """An authenticated identity as text: what a certificate says, or the name of a pre-shared key."""
+    return peer.decode("utf-8", "backslashreplace") if isinstance(peer, bytes) else str(peer)
+
+
 def _detail(event: SecurityEvent) -> str:
     if isinstance(event, KeyReady | KeyConfirmed | KeyDiscarded | KeyExpiring):
         direction = getattr(event, "direction", None)
         words = [event.key.stage.name.lower(), str(event.key.generation), direction.value if direction else ""]
         return " ".join(filter(None, words)) + (f": {event.limit.value}" if isinstance(event, KeyExpiring) else "")
     if isinstance(event, PeerAuthenticated):
-        return str(event.identity)
+        return peer_text(event.identity)
     if isinstance(event, Terminated):
         return event.how.value if event.error is None else f"{event.how.value}: {event.error}"
     return ""
@@ -103,7 +108,7 @@ class SecurityReport:
             "stack": self.stack,
             "version": self.version,
             "algorithms": dict(self.algorithms),
-            "peer": None if self.peer is None else str(self.peer),
+            "peer": None if self.peer is None else peer_text(self.peer),
             "provides": dict(self.provides),
             "keys": [record.as_json() for record in self.keys],
             "resumed": self.resumed,

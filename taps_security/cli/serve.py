@@ -1,0 +1,227 @@
+"""`taps serve`: listens with every stack that qualifies, and runs an app on each connection."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..connection.candidates import require_stacks
+from ..connection.connection import Connection
+from ..connection.listener import Listener
+from ..connection.preconnection import Preconnection
+from ..properties.endpoints import LocalEndpoint
+from ..properties.security import Role
+from ..stack.errors import TapsError
+from .apps import APPS, App
+from .errors import say, told
+from .options import Declared
+from .relay import Traffic
+from .status import ControlSocket
+
+GRACE = 5.0  # seconds that connections have to finish after SIGTERM
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to serve, where and how. `grace`: seconds for connections that are open at SIGTERM."""
+
+    local: LocalEndpoint
+    declared: Declared
+    app: str = "echo"
+    once: bool = False
+    grace: float = GRACE
+    control: Path | None = None
+    key_log: object | None = None
+    verbose: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Served:
+    """One connection while it is served."""
+
+    connection: Connection
+    since: float
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def as_json(self, now: float) -> dict[str, Any]:
+        """The words of `taps status`."""
+        report = self.connection.security.as_json()
+        return {
+            "stack": report["stack"],
+            "version": report["version"],
+            "remote": place(self.connection.remote_endpoint),
+            "local": place(self.connection.local_endpoint),
+            "peer": report["peer"],
+            "alpn": report["alpn"],
+            "resumed": report["resumed"],
+            "algorithms": report["algorithms"],
+            "age": now - self.since,
+            "received": self.traffic.received,
+            "sent": self.traffic.sent,
+            "keys": alive(report["keys"], now),
+        }
+
+
+def alive(records: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+    """The keys in use, with their age in seconds, from what happened to them."""
+    keys: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for record in records:
+        name = (record["stage"], record["generation"], record["direction"])
+        if record["event"] == "ready":
+            words = dict(zip(("stage", "generation", "direction"), name, strict=True))
+            keys[name] = {**words, "age": now - record["time"], "limits": record["limits"]}
+        elif record["event"] == "discarded":
+            keys.pop(name, None)
+    return list(keys.values())
+
+
+def place(address: tuple[str, int] | None) -> str:
+    """HOST:PORT, with brackets around IPv6."""
+    if address is None:
+        return ""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def run(service: Service) -> None:
+    """Serve until SIGTERM, or with `once` until one connection is over. Raises what went wrong."""
+    await _Server(service).run()
+
+
+class _Server:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._app: App = APPS[service.app]()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._peers: dict[Served, None] = {}
+        self._served = 0
+        self._began = self._loop.time()
+        self._stop = asyncio.Event()
+        self._listening: list[tuple[str, Listener]] = []
+        self._failure: BaseException | None = None
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            for name, preconnection in self._preconnections():
+                listener = await stack.enter_async_context(await preconnection.listen())
+                self._listening.append((name, listener))
+            if self._service.control is not None:
+                await stack.enter_async_context(ControlSocket(self._service.control, self.as_json))
+            with _on_terminate(self._loop, self._stop.set):
+                for name, listener in self._listening:
+                    for address in listener.addresses:
+                        print(f"ready {name} {place(address)}", flush=True)
+                try:
+                    await self._accept_all()
+                finally:
+                    await self._end()
+        if self._failure is not None and self._service.once:
+            raise self._failure
+
+    def _preconnections(self) -> list[tuple[str, Preconnection]]:
+        """One for each protocol that qualifies. ConfigurationError if none does."""
+        service, declared = self._service, self._service.declared
+
+        def made(stacks: tuple[str, ...]) -> Preconnection:
+            return Preconnection(
+                local_endpoints=[service.local],
+                transport_properties=declared.transport,
+                security_parameters=declared.security.replace(stacks=stacks),
+                key_log=service.key_log,  # type: ignore[arg-type]
+            )
+
+        considered = made(declared.security.stacks).considered(Role.SERVER)
+        stacks: dict[str, list[str]] = {}
+        for choice in require_stacks(considered, "serve"):
+            stacks.setdefault(choice.protocol.name, []).append(choice.name)
+        return [(name, made(tuple(dict.fromkeys(versions)))) for name, versions in stacks.items()]
+
+    # -- accepting ------------------------------------------------------------------------------------------------
+    async def _accept_all(self) -> None:
+        accepting = [self._loop.create_task(self._accept(listener)) for _, listener in self._listening]
+        try:
+            await self._stop.wait()
+        finally:
+            for task in accepting:
+                task.cancel()
+            await asyncio.gather(*accepting, return_exceptions=True)
+
+    async def _accept(self, listener: Listener) -> None:
+        async for connection in listener:
+            if self._service.once and self._served:
+                connection.abort()
+                continue
+            self._served += 1
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: Connection) -> None:
+        peer = Served(connection, self._loop.time())
+        self._peers[peer] = None
+        try:
+            async with connection:
+                self._tell(f"{place(connection.remote_endpoint)} is here")
+                await self._app(connection, peer.traffic)
+        except (TapsError, OSError) as error:
+            self._failure = error
+            say(f"{place(connection.remote_endpoint)}: {told(error)[1]}")
+        finally:
+            del self._peers[peer]
+            self._tell(f"{place(connection.remote_endpoint)} is gone")
+            if self._service.once:
+                self._stop.set()
+
+    def _tell(self, text: str) -> None:
+        if self._service.verbose:
+            say(text)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+    async def _end(self) -> None:
+        """Accept nothing more; connections have `grace` seconds, unless we are interrupted."""
+        for _, listener in self._listening:
+            listener.stop()
+        try:
+            if self._tasks and self._stop.is_set():
+                await asyncio.wait(self._tasks, timeout=self._service.grace)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """What runs here, for `taps status`."""
+        now = self._loop.time()
+        return {
+            "app": self._service.app,
+            "age": now - self._began,
+            "served": self._served,
+            "stacks": [
+                {"stack": name, "endpoint": place(address)}
+                for name, listener in self._listening
+                for address in listener.addresses
+            ],
+            "peers": [peer.as_json(now) for peer in self._peers],
+        }
+
+
+class _on_terminate:  # noqa: N801 -- reads as a statement
+    """Calls `callback` at SIGTERM, where the loop can be told so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+
+    def __enter__(self) -> None:
+        with suppress(NotImplementedError):
+            self._loop.add_signal_handler(signal.SIGTERM, self._callback)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(NotImplementedError):
+            self._loop.remove_signal_handler(signal.SIGTERM)
