@@ -115,7 +115,7 @@ class TlsHandshake:
         self._outputs: deque[HandshakeOutput] | None = None
         self._asks: dict[AskId, Callable[[object, float], None]] | None = None
         self._last_ask = 0
-        self._exchange = 0
+        self._exchange = 0  # flights are numbered across both ends: ours are even on a client and odd on a server
         self._suite: CipherSuite | None = None
         self._send: TrafficSecret | None = None
         self._receive: TrafficSecret | None = None
@@ -202,7 +202,7 @@ class TlsHandshake:
     def _message(self, key: KeyId, data: bytes, *, last: bool = False) -> HandshakeMessage:
         message = HandshakeMessage(key, data, self._exchange, last)
         if last:
-            self._exchange += 1
+            self._exchange += 2
         return message
 
     def _ask(self, request: AskRequest, then: Callable[[object, float], None]) -> None:

@@ -67,6 +67,7 @@ class ClientOffer:
         if configuration.psks:
             offers += offer_external(configuration.psks, hashes, prefix)
         return offers
+
     def retry(self, suite: CipherSuite, group: Group | None, cookie: bytes, transcript: Transcript) -> None:
         """Make the second ClientHello; `transcript` ends with the HelloRetryRequest (RFC 8446 §4.1.4)."""
         if group is not None:

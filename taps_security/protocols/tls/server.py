@@ -21,6 +21,7 @@ from taps_security.crypto.agreement import AgreementError, Group
 from taps_security.crypto.certificates import Identity
 from taps_security.crypto.kdf import HashAlgorithm
 from taps_security.crypto.signature import SignatureScheme
+from taps_security.properties.credentials import PreSharedKey
 from taps_security.stack.asks import ChooseIdentity, FindPsk, FindSession, Refused, Sign, VerifyPeer
 from taps_security.stack.errors import RemoteError
 from taps_security.stack.events import (
@@ -171,6 +172,7 @@ class ServerHandshake(TlsHandshake):
         )
         self._configuration = configuration
         self._run: _Run | None = None
+        self._exchange = 1
 
     @property
     def _running(self) -> _Run:
@@ -185,7 +187,6 @@ class ServerHandshake(TlsHandshake):
         alpn = select_alpn(self._configuration.alpn, facts)
         self._run = _Run(facts, suites, group, share or b"", alpn)
         self.skip_early_data = MAX_SKIPPED_EARLY_DATA if facts.early_data else 0
-        self._exchange = 1
         if share is None:
             self._send_retry(suites[0])
             return
@@ -298,6 +299,8 @@ class ServerHandshake(TlsHandshake):
             self._ask(FindPsk(imported.external_identity), by_import)
 
     def _take_external(self, index: int, identity: bytes, result: object) -> bool:
+        if isinstance(result, PreSharedKey):  # as applications give it
+            result = ExternalPsk(identity=result.identity, key=result.key, imported=self._options.import_psk)
         if not isinstance(result, ExternalPsk):
             return False
         psk = accept_external(result, identity, self._running.hashes, self._prefix)
@@ -513,7 +516,6 @@ class ServerHandshake(TlsHandshake):
     def _complete(self) -> None:
         run = self._running
         assert self._receive is not None
-        self._exchange += 1
         self._state = ServerState.CONNECTED
         self._put(
             KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE),

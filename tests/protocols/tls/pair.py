@@ -200,8 +200,10 @@ class Pair:
             [identity()] if identities is None else identities,
         )
         self.rounds = 0
+        self.started = False
 
     def start(self) -> Pair:
+        self.started = True
         self.server.handshake.start(FACTS, 0.0)
         self.client.handshake.start(FACTS, 0.0)
         return self
@@ -221,7 +223,7 @@ class Pair:
         return moved
 
     def run(self) -> Pair:
-        if not self.client.sent:
+        if not self.started:
             self.start()
         while self.step():
             self.rounds += 1
