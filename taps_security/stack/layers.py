@@ -245,9 +245,18 @@ class SendBuffer:
 
     def append(self, chunk: Buffer) -> None:
         """Take a reference to `chunk`; it must not change until it was consumed."""
-        if len(chunk):
+        size = len(chunk)
+        if size:
             self._chunks.append(chunk)
-            self.size += len(chunk)
+            self.size += size
+
+    def take_alone(self, limit: int) -> bytes | None:
+        """All of it, if that is one untouched piece of at most `limit` octets of `bytes`; None: copy_into() it."""
+        chunks = self._chunks
+        if self.size > limit or self._head or len(chunks) != 1 or self._offset or type(chunks[0]) is not bytes:
+            return None
+        self.size = 0
+        return chunks.pop()  # type: ignore[return-value]
 
     def copy_into(self, target: memoryview) -> int:
         """Fill `target` from the front and consume what was copied; the number of octets."""

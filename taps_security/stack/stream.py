@@ -262,7 +262,10 @@ class StreamStack(LayeredStack):
                 self._fail(error, now)
         if self._sending_over or self._record.deadline is not None:
             self._settle(now)
-        self._count_pending()
+        if self.ended or not self.complete:
+            self._count_pending()
+        else:
+            self.pending = len(self._sealed) + outgoing.size
         if not length:
             return None
         self._transmitted.length = length
@@ -292,10 +295,10 @@ class StreamStack(LayeredStack):
         if outgoing.size >= self._limits.send_high and not options.end:
             self._blocked = True
             return 0
-        before = outgoing.size
+        taken = outgoing.size
         for chunk in chunks:
             outgoing.append(chunk)
-        taken = outgoing.size - before
+        taken = outgoing.size - taken
         if options.token:
             self._tokens.append((self._sent + outgoing.size, options.token))
         if options.end:

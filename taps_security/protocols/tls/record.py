@@ -41,6 +41,10 @@ _TYPE_OF_KIND: dict[int, int] = {
     UnitKind.NOTHING: CHANGE_CIPHER_SPEC,
 }
 _TAG = 16
+_AROUND = HEADER_SIZE + 1 + _TAG
+_HEADER_START = bytes((APPLICATION_DATA, 3, 3))
+_TYPE_OCTET = {kind: bytes((kind,)) for kind in (CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA)}
+SMALL = 1024  # octets of a message that is sealed from a copy: cheaper than slicing the slab
 _FULL = MAX_PLAINTEXT + 1 + _TAG
 _FULL_HEADER = bytes((APPLICATION_DATA, 3, 3, _FULL >> 8, _FULL & 255))
 _PLAINTEXT_KEY = KeyId(Stage.INITIAL)
@@ -170,6 +174,16 @@ class TlsRecord:
     def _seal_rest(self, state: _Key, content_type: int, source: SendBuffer, slab: Slab, offset: int) -> int:
         """Records of any size at any place."""
         view, padding = slab.view, self._padding
+        if not padding and (alone := source.take_alone(min(SMALL, len(view) - offset - _AROUND, state.piece))):
+            length = len(alone) + 1 + _TAG
+            header = _HEADER_START + length.to_bytes(2, "big")
+            start = offset + HEADER_SIZE
+            offset = start + length
+            view[start - HEADER_SIZE : start] = header
+            nonce = (state.iv ^ state.number).to_bytes(12, "big")
+            state.aead.encrypt_into(nonce, alone + _TYPE_OCTET[content_type], header, view[start:offset])
+            state.number += 1
+            return offset
         while source.size and state.number < state.hard:
             start = offset + HEADER_SIZE
             room = min(len(view) - start - _TAG - 1, state.piece)
@@ -182,7 +196,7 @@ class TlsRecord:
                 view[start + inner : start + padded] = bytes(padded - inner)
                 inner = padded
             length = inner + _TAG
-            header = bytes((APPLICATION_DATA, 3, 3, length >> 8, length & 255))
+            header = _HEADER_START + length.to_bytes(2, "big")
             view[offset:start] = header
             nonce = (state.iv ^ state.number).to_bytes(12, "big")
             state.aead.encrypt_into(nonce, view[start : start + inner], header, view[start : start + length])
@@ -248,7 +262,10 @@ class TlsRecord:
             opened.unit = data[write:inner]
             return position
         state.number = number
-        self._give_run(opened, state, data, run, write)
+        if self._receive_seen and run >= 0:
+            opened.application = data[run:write]
+        else:
+            self._give_run(opened, state, data, run, write)
         return position
 
     def _give_run(self, opened: StreamOpened, state: _Key, data: memoryview, run: int, write: int) -> None:
