@@ -29,7 +29,7 @@ Changed = Callable[[], None]
 
 def family_of(address: str) -> int:
     """AF_INET or AF_INET6 of a numeric address."""
-    return socket.AF_INET if ipaddress.ip_address(address.partition("%")[0]).version == 4 else socket.AF_INET6
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def port_of(endpoint: Endpoint) -> int | str:
@@ -46,7 +46,7 @@ def literal(endpoint: Endpoint, port: int | str) -> ResolvedAddress | None:
         return None
     host = endpoint.ip_address
     family = family_of(host)
-    if endpoint.interface and "%" not in host and ipaddress.ip_address(host).is_link_local and ":" in host:
+    if endpoint.interface and "%" not in host and ":" in host and ipaddress.ip_address(host).is_link_local:
         host = f"{host}%{endpoint.interface}"
     return ResolvedAddress(host, port, family)
 
@@ -196,10 +196,14 @@ class AddressPool:
             self._gather()
         if not self._untried or self._is_waiting():
             return None
+        if len(self._untried) == 1:
+            return self._tried(self._untried[0])
         best = max(self._opinion(place) for _, place in self._untried)
         ranked = [entry for entry in self._untried if self._opinion(entry[1]) == best]
         other = [entry for entry in ranked if entry[1].address.family == self._next_family]
-        entry = min(other or ranked, key=lambda one: one[0])
+        return self._tried(min(other or ranked, key=lambda one: one[0]))
+
+    def _tried(self, entry: tuple[int, Place]) -> Place:
         self._untried.remove(entry)
         family = entry[1].address.family
         self._next_family = next((one for one in self._allowed if one != family), family)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from ..stack.errors import ConfigurationError
@@ -113,6 +114,7 @@ class ConnectionProperties:
         return found
 
 
+@lru_cache(maxsize=256)
 def _find(cls: type[ConnectionProperties], name: str) -> str | None:
     flat = normal(name).replace("_", "").replace(".", "")
     for known in cls.names():
