@@ -102,7 +102,10 @@ class OpenSslRunning(ProgramRunning):
         return b"".join(line[-2::-1] + b"\n" for line in data.splitlines(keepends=True))
 
     async def update_keys(self) -> None:
+        since = len(self.program.text)
         await self.program.write(b"K\n")
+        # Whatever comes with the command in one read is lost, so nothing more is said before it was obeyed.
+        await self.program.expect(r"SSL_do_handshake -> 1" if self.server else r"KEYUPDATE", since)
 
 
 class OpenSsl:

@@ -34,7 +34,6 @@ async def test_echo(peer: Peer, client_wish: Wish, identity: Files, pki: Pki) ->
         assert connection.security.version == "1.3"
 
 
-@pytest.mark.slow
 async def test_bulk(peer: Peer, client_wish: Wish, identity: Files, pki: Pki) -> None:
     async with server(pki, identity) as ours:
         await peer.bulk(ours.port, client_wish, BULK)
@@ -87,7 +86,9 @@ async def test_key_update_by_us(peer: Peer, client_wish: Wish, identity: Files, 
         for turn in range(3):
             await connection.update_keys()
             await ask_back(running, f"{turn}after")
-        assert connection.security.epoch == (3, 3)
+        sent, received = connection.security.epoch
+        assert sent == 3
+        assert 1 <= received <= 3  # a peer may answer several requests with one update
 
 
 @only("openssl", "gnutls")
@@ -98,9 +99,7 @@ async def test_key_update_by_peer(peer: Peer, client_wish: Wish, identity: Files
         await running.update_keys()
         await ask_back(running, "1after")
         await ask_back(running, "2after")
-        sent, received = (await ours.connection()).security.epoch
-        assert received == 1
-        assert sent == (1 if peer.name == "openssl" else 0)  # gnutls-cli asks for none in return
+        assert (await ours.connection()).security.epoch == (1, 1)
 
 
 @only("openssl", "gnutls", "pyopenssl")

@@ -28,7 +28,6 @@ async def test_echo(peer: Peer, wish: Wish, pki: Pki) -> None:
         assert not connection.security.resumed
 
 
-@pytest.mark.slow
 async def test_bulk(peer: Peer, wish: Wish, pki: Pki) -> None:
     data = lines_of_text(BULK)
     async with peer.serve(wish, bulk=True) as running, await client(running.port, pki).initiate() as connection:
@@ -87,7 +86,9 @@ async def test_key_update_by_us(peer: Peer, wish: Wish, pki: Pki) -> None:
         for turn in range(3):
             await connection.update_keys()
             await swap(connection, running, f"{turn}after")
-        assert connection.security.epoch == (3, 3)
+        sent, received = connection.security.epoch
+        assert sent == 3
+        assert 1 <= received <= 3  # a peer may answer several requests with one update
 
 
 @only("openssl", "gnutls")
