@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from ..stack.errors import ConfigurationError
@@ -114,13 +113,14 @@ class ConnectionProperties:
         return found
 
 
-@lru_cache(maxsize=256)
+_KNOWN: dict[object, dict[str, str]] = {}  # by class: every property, without case and underscores
+
+
 def _find(cls: type[ConnectionProperties], name: str) -> str | None:
-    flat = normal(name).replace("_", "").replace(".", "")
-    for known in cls.names():
-        if known.replace("_", "") == flat:
-            return known
-    return None
+    known = _KNOWN.get(cls)
+    if known is None:
+        known = _KNOWN[cls] = {entry.replace("_", ""): entry for entry in cls.names()}
+    return known.get(normal(name).replace("_", "").replace(".", ""))
 
 
 _PREFERENCES = (

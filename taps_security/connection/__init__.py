@@ -1,0 +1,1 @@
+"""What an application calls: Preconnection, Connection, Listener, and what lies between them and the sockets."""
