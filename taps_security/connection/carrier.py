@@ -66,12 +66,12 @@ class StreamCarrier:
                 return
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._socket, self._readable)  # type: ignore[arg-type]
+            self._loop.add_reader(self._socket, self._readable)
 
     def _pause(self) -> None:
         if self._reading and self._socket is not None:
             self._reading = False
-            self._loop.remove_reader(self._socket)  # type: ignore[arg-type]
+            self._loop.remove_reader(self._socket)
 
     def _readable(self) -> None:
         sock = self._socket
@@ -132,7 +132,7 @@ class StreamCarrier:
             return True
         self._slab, self._sent, self._unsent = slab, sent, out.length
         self.blocked = True
-        self._loop.add_writer(sock, self._writable)  # type: ignore[arg-type]
+        self._loop.add_writer(sock, self._writable)
         return False
 
     def _writable(self) -> None:
@@ -152,7 +152,7 @@ class StreamCarrier:
 
     def _unblock(self) -> None:
         if self._slab is not None and self._socket is not None:
-            self._loop.remove_writer(self._socket)  # type: ignore[arg-type]
+            self._loop.remove_writer(self._socket)
             self._buffers.slabs.give_back(self._slab)
             self._slab = None
             self.blocked = False

@@ -163,13 +163,13 @@ class Listener:
             return
         self._accepting = True
         for sock in self._sockets:
-            self._loop.add_reader(sock, self._acceptable, sock)  # type: ignore[arg-type]
+            self._loop.add_reader(sock, self._acceptable, sock)
 
     def _stop_accepting(self) -> None:
         if self._accepting:
             self._accepting = False
             for sock in self._sockets:
-                self._loop.remove_reader(sock)  # type: ignore[arg-type]
+                self._loop.remove_reader(sock)
 
     def _acceptable(self, listening: ListeningSocket) -> None:
         for _ in range(ACCEPT_AT_ONCE):

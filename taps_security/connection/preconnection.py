@@ -2,6 +2,7 @@
 
     initiate()   choose stacks and paths -> race them over the addresses -> a ready Connection
     listen()     choose the stack -> bind -> a Listener
+    adopt()      a Connection over a socket that is connected already
     resolve()    endpoints with addresses in place of names
     explain()    what would be chosen and why, without doing anything
 
@@ -23,12 +24,12 @@ from ..properties.security import Role, SecurityParameters
 from ..properties.transport import TransportProperties
 from ..properties.words import refuse, seconds, whole
 from ..protocols import registry
-from ..stack.errors import ConfigurationError, EstablishmentError, Reason
-from ..transport.network import Address, ListeningSocket, Network, network_of
+from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, Reason
+from ..transport.network import Address, ListeningSocket, Network, ResolvedAddress, StreamSocket, network_of
 from .assembly import Assembly, KeyLog, stream_options
 from .candidates import Path, StackChoice, choose_paths, choose_stacks, require_stacks
 from .connection import Connection
-from .establish import establish_stream
+from .establish import attach_stream, establish_stream, wait_ready
 from .listener import Listener
 from .performance import PerformanceCache
 from .racing import Candidate, Race, RaceReport, Racing
@@ -188,6 +189,39 @@ class Preconnection:
             handshake_timeout=timeout,
             backlog=backlog,
         )
+
+    # -- adopt ----------------------------------------------------------------------------------------------------
+    async def adopt(
+        self, sock: StreamSocket, *, accepted: bool = False, handshake_timeout: float = HANDSHAKE_TIMEOUT
+    ) -> Connection:
+        """Secure a byte-stream socket that is connected already, and own it from now on, whatever comes of it.
+
+        `accepted`: we are the side that listened. The first stack that qualifies is used; nothing races. Raises as
+        initiate() does; the reasons of an EstablishmentError are those of the one candidate.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            sock.setblocking(False)
+            connection = self._adopted(loop, sock, accepted=accepted)
+            attach_stream(loop, connection, sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            async with asyncio.timeout(seconds("handshake_timeout", handshake_timeout)):
+                await wait_ready(connection)
+        except TimeoutError:
+            raise ConnectionLost("the handshake took too long", reason=Reason.TIMEOUT) from None
+        return connection
+
+    def _adopted(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket, *, accepted: bool) -> Connection:
+        choices, assembly = self._planned(Role.SERVER if accepted else Role.CLIENT)
+        if accepted:
+            return assembly.server(loop, _one_protocol(choices), LocalEndpoint())()
+        host, port, *_ = sock.getpeername()
+        remote = self.remote_endpoints[0] if self.remote_endpoints else RemoteEndpoint(ip_address=host, port=port)
+        address = ResolvedAddress(host, port, socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return assembly.client(loop, Candidate(choices[0], Path(), remote, address), self)[1]
 
     # -- looking without doing ------------------------------------------------------------------------------------
     async def resolve(self) -> tuple[list[LocalEndpoint], list[RemoteEndpoint]]:

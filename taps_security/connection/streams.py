@@ -7,19 +7,22 @@ Existing code keeps its shape: `open_connection()` and `start_server()` stand wh
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
 from ..properties.messages import Message
+from ..properties.security import SecurityParameters
+from ..properties.transport import TransportProperties
 from ..stack.errors import ConfigurationError
+from ..transport.network import Address
 from .connection import Connection, ConnectionState
 from .listener import Listener
-
-if TYPE_CHECKING:
-    from .preconnection import Preconnection
+from .preconnection import HANDSHAKE_TIMEOUT, Preconnection
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -78,14 +81,14 @@ class ConnectionTransport(asyncio.Transport):
         octets = bytes(data)
         if self._backlog or not self._connection.try_send(octets):
             self._backlog.append(octets)
-            self._protocol.pause_writing()  # type: ignore[attr-defined]
+            self._protocol.pause_writing()
 
     def _writable(self, connection: Connection) -> None:
         backlog = self._backlog
         while backlog and self._connection.try_send(backlog[0]):
             backlog.popleft()
         if not backlog:
-            self._protocol.resume_writing()  # type: ignore[attr-defined]
+            self._protocol.resume_writing()
             if self._eof:
                 self._connection.try_send(b"", final=True)
             elif self._closing:
@@ -158,18 +161,92 @@ def stream_pair(connection: Connection, *, limit: int = DEFAULT_LIMIT) -> Stream
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
-async def open_stream(
-    preconnection: Preconnection, *, timeout: float | None = None, limit: int = DEFAULT_LIMIT
+async def open_connection(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    sock: socket.socket | None = None,
+    security: SecurityParameters | None = None,
+    transport: TransportProperties | None = None,
+    timeout: float | None = None,
+    limit: int = DEFAULT_LIMIT,
 ) -> StreamPair:
-    """Initiate, and give asyncio's pair."""
-    return stream_pair(await preconnection.initiate(timeout=timeout), limit=limit)
+    """As asyncio.open_connection(), over whatever stream stack `security` and `transport` ask for.
+
+    `host`: a name or an address; with `sock`, a connected socket, it only says whom we mean. `timeout`: seconds.
+    Raises ConfigurationError and EstablishmentError as Preconnection.initiate() does.
+    """
+    remotes = [] if host is None else [_remote(host, port)]
+    preconnection = Preconnection([], remotes, transport, security)
+    if sock is None:
+        return stream_pair(await preconnection.initiate(timeout=timeout), limit=limit)
+    return stream_pair(await preconnection.adopt(sock, handshake_timeout=timeout or HANDSHAKE_TIMEOUT), limit=limit)
 
 
-async def serve_streams(
-    preconnection: Preconnection, client_connected: ClientConnected, *, limit: int = DEFAULT_LIMIT
-) -> tuple[Listener, asyncio.Task[None]]:
-    """Listen, and call `client_connected(reader, writer)` in a task for each connection."""
-    listener = await preconnection.listen()
+def _remote(host: str, port: int | None) -> RemoteEndpoint:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return RemoteEndpoint(host_name=host, port=port)
+    return RemoteEndpoint(ip_address=host, port=port)
+
+
+class StreamServer:
+    """What start_server() returns, with the verbs of asyncio.Server. Leaving the `async with` closes it."""
+
+    def __init__(self, listener: Listener, task: asyncio.Task[None]) -> None:
+        self.listener = listener
+        self._task = task
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens, with the real ports."""
+        return self.listener.addresses
+
+    def is_serving(self) -> bool:
+        """Whether it accepts connections."""
+        return not self.listener.stopped
+
+    def close(self) -> None:
+        """Accept nothing more; what is served goes on until it ends."""
+        self.listener.stop()
+
+    async def wait_closed(self) -> None:
+        """Until it is closed and nothing is served any more."""
+        await asyncio.wait([self._task])
+
+    async def serve_forever(self) -> None:
+        """Until cancelled, which ends everything that is served."""
+        try:
+            await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            raise
+
+    async def __aenter__(self) -> StreamServer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def start_server(
+    client_connected: ClientConnected,
+    host: str | None = None,
+    port: int = 0,
+    *,
+    security: SecurityParameters,
+    transport: TransportProperties | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> StreamServer:
+    """As asyncio.start_server(): `client_connected(reader, writer)` runs in a task for each secured connection.
+
+    `host`: an address to listen on; None: all of them. Raises as Preconnection.listen() does.
+    """
+    local = LocalEndpoint(ip_address=host, port=port)
+    listener = await Preconnection([local], [], transport, security).listen()
 
     async def handle(connection: Connection) -> None:
         reader, writer = stream_pair(connection, limit=limit)
@@ -177,8 +254,32 @@ async def serve_streams(
             await client_connected(reader, writer)
         finally:
             writer.close()
+            await connection.wait_closed()
 
-    return listener, asyncio.get_running_loop().create_task(listener.serve(handle))
+    return StreamServer(listener, asyncio.get_running_loop().create_task(listener.serve(handle)))
+
+
+async def start_tls(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    security: SecurityParameters,
+    server_name: str | None = None,
+    server_side: bool = False,
+    timeout: float = HANDSHAKE_TIMEOUT,
+    limit: int = DEFAULT_LIMIT,
+) -> StreamPair:
+    """Secure an asyncio stream that is already open (STARTTLS): a new pair, which replaces the old one.
+
+    Both sides must have agreed to begin now. `server_name`: whom the client means. `timeout`: seconds for the
+    handshake. Raises ConfigurationError if octets of the peer wait to be read already, or for what `security` lacks.
+    """
+    if server_name is not None:
+        security = security.replace(server_name=server_name)
+    preconnection = Preconnection([], [], None, security)
+    sock = await take_socket(reader, writer)
+    connection = await preconnection.adopt(sock, accepted=server_side, handshake_timeout=timeout)
+    return stream_pair(connection, limit=limit)
 
 
 async def take_socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> socket.socket:
@@ -187,7 +288,7 @@ async def take_socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     Raises ConfigurationError if octets were read already: whoever sent them before the handshake is not authenticated,
     and they must not be taken for protected ones (the STARTTLS injection of CVE-2011-0411).
     """
-    transport = writer.transport
+    transport: Any = writer.transport
     transport.pause_reading()
     await writer.drain()
     if getattr(reader, "_buffer", b""):
@@ -196,7 +297,7 @@ async def take_socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     under = transport.get_extra_info("socket")
     if under is None:
         raise ConfigurationError("start_tls(): the stream has no socket under it")
-    while transport.get_write_buffer_size():  # drain() waits for the low-water mark only
+    while transport.get_write_buffer_size():  # noqa: ASYNC110 -- drain() waits for the low-water mark only
         await asyncio.sleep(0.001)
     sock = socket.socket(fileno=os.dup(under.fileno()))
     sock.setblocking(False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...crypto.agreement import Group
+from ...properties.credentials import PreSharedKey
 from ...properties.preference import Preference
 from ...properties.security import ClientAuthentication as Asked
-from ...properties.security import PreSharedKey, Role, SecurityParameters
+from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
 from ...stack.delivery import PassThrough
 from ...stack.screening import Match

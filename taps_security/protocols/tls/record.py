@@ -151,9 +151,9 @@ class TlsRecord:
                 section="RFC 8446 §5.5",
             )
         before = state.number
-        if source.size >= MAX_PLAINTEXT and not offset and not self._padding and content_type == APPLICATION_DATA:
-            if state.piece == MAX_PLAINTEXT:
-                offset = _seal_full(state, source, slab, room)
+        whole = state.piece == MAX_PLAINTEXT and not self._padding
+        if whole and source.size >= MAX_PLAINTEXT and not offset and content_type == APPLICATION_DATA:
+            offset = _seal_full(state, source, slab, room)
         offset = self._seal_rest(state, content_type, source, slab, offset)
         if before < state.soft <= state.number:
             self._report(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
