@@ -25,6 +25,7 @@ class StreamCarrier:
     __slots__ = (
         "_buffers",
         "_driver",
+        "_failed",
         "_inbound",
         "_loop",
         "_path",
@@ -48,6 +49,7 @@ class StreamCarrier:
         self._inbound = Inbound(NOTHING, path)  # one object, used for each read
         self._buffers = shared_buffers(loop)
         self._reading = False
+        self._failed = False  # a send failed: the end that is read now is a reset
         self._rest = b""
         self._slab: Slab | None = None  # kept while the socket is full
         self._sent = 0
@@ -89,7 +91,7 @@ class StreamCarrier:
             return
         if not length:
             self._pause()
-            self._driver.transport_ended(self._path, TransportEnd.FIN)
+            self._driver.transport_ended(self._path, TransportEnd.RESET if self._failed else TransportEnd.FIN)
             return
         self._feed(buffer, length)
 
@@ -159,7 +161,8 @@ class StreamCarrier:
 
     def _broken(self) -> None:
         """A send failed: what the peer said before it went away is still read first."""
-        if self._socket is not None:
+        self._failed = True
+        if self._reading:
             self._readable()
         if self._socket is not None:
             self._pause()
