@@ -119,8 +119,12 @@ def undocumented(source: Source, inherited: set[str]) -> Iterator[str]:
 
 
 def _repeats(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """A further overload or a setter of what is documented already."""
-    return any(names_used(decorator) & {"overload", "setter", "override"} for decorator in method.decorator_list)
+    """A further overload or a setter of what is documented already, or a mere form: its class says what it is."""
+    decorated = any(names_used(decorator) & {"overload", "setter", "override"} for decorator in method.decorator_list)
+    body = method.body[0]
+    return decorated or (
+        isinstance(body, ast.Expr) and isinstance(body.value, ast.Constant) and body.value.value is ...
+    )
 
 
 def compared_strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
