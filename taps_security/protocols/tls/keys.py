@@ -66,16 +66,18 @@ CIPHER_SUITES: Final = {
 
 # ------------------------------------------------------------------------------------------------------ derivation
 @lru_cache(maxsize=128)
-def _label_head(prefix: bytes, label: bytes, length: int) -> bytes:
+def _label_head(prefix: bytes, label: bytes, length: int, context_size: int) -> bytes:
     full = prefix + label
-    return length.to_bytes(2, "big") + len(full).to_bytes(1, "big") + full
+    return length.to_bytes(2, "big") + bytes((len(full),)) + full + bytes((context_size,))
 
 
 def hkdf_expand_label(
     algorithm: HashAlgorithm, secret: bytes, label: bytes, context: bytes, length: int, prefix: bytes = TLS13_PREFIX
 ) -> bytes:
     """HKDF-Expand-Label (RFC 8446 §7.1): `length` octets."""
-    info = _label_head(prefix, label, length) + len(context).to_bytes(1, "big") + context
+    info = _label_head(prefix, label, length, len(context)) + context
+    if length <= algorithm.size:  # one block of HKDF-Expand, as nearly always
+        return hmac_digest(algorithm, secret, info + b"\x01")[:length]
     return hkdf_expand(algorithm, secret, info, length)
 
 
