@@ -24,7 +24,7 @@ from ..properties.security import Role, SecurityParameters
 from ..properties.transport import TransportProperties
 from ..properties.words import refuse, seconds, whole
 from ..protocols import registry
-from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, Reason
+from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, Reason, RemoteError
 from ..transport.network import Address, ListeningSocket, Network, ResolvedAddress, StreamSocket, network_of
 from .assembly import Assembly, KeyLog, stream_options
 from .candidates import Path, StackChoice, choose_paths, choose_stacks, require_stacks
@@ -104,15 +104,12 @@ class Preconnection:
             raise ConfigurationError("initiate(): no remote endpoint was given, expected at least one RemoteEndpoint")
         for remote in self.remote_endpoints:
             port_of(remote)
+        transport, remotes = self.transport_properties, self.remote_endpoints
         choices, assembly = self._planned(Role.CLIENT)
+        paths = choose_paths(self.local_endpoints, transport)
         loop = asyncio.get_running_loop()
         network = network_of(loop)
         lookups = Lookups(loop, network)
-        locals_ = self.local_endpoints
-        if any(local.host_name for local in locals_):
-            locals_ = tuple(await resolve_local(lookups, locals_))
-        transport = self.transport_properties
-        isolated = transport.isolate_session
         race = Race[Connection](
             loop,
             lookups,
@@ -120,11 +117,16 @@ class Preconnection:
             _discard,
             racing=self.racing,
             attempt_timeout=handshake_timeout,
-            cache=None if isolated else self.performance,
+            cache=None if transport.isolate_session else self.performance,
             families=partial(_families, transport),
         )
         self.race = race.report
-        return await race.run(choose_paths(locals_, transport), self._ordered(choices), self.remote_endpoints, timeout)
+        if any(local.host_name for local in self.local_endpoints):
+            paths = choose_paths(await _resolved_locally(lookups, self.local_endpoints, "initiate()"), transport)
+        connection = await race.run(paths, self._ordered(choices), remotes, timeout)
+        if race.report.winner is not None:
+            connection.phases = tuple(race.report.winner.phases)
+        return connection
 
     async def _connect(
         self,
@@ -150,8 +152,6 @@ class Preconnection:
         """What clone() repeats: everything is frozen, so a shallow copy is a deep one (RFC 9623 §2)."""
         copy = Preconnection.__new__(Preconnection)
         copy.__dict__.update(self.__dict__)
-        if self.transport_properties.isolate_session:
-            copy.performance, copy._sessions = PerformanceCache(), SessionCache()
         return copy
 
     # -- listen ---------------------------------------------------------------------------------------------------
@@ -175,12 +175,13 @@ class Preconnection:
         timeout = seconds("handshake_timeout", handshake_timeout) or HANDSHAKE_TIMEOUT
         choices, assembly = self._planned(Role.SERVER)
         choices = _one_protocol(choices)
+        _without_interfaces(self.transport_properties)
         loop = asyncio.get_running_loop()
         lookups = Lookups(loop, network_of(loop))
-        locals_ = await resolve_local(lookups, self.local_endpoints or (LocalEndpoint(),))
-        await lookups.close()
+        locals_ = await _resolved_locally(lookups, self.local_endpoints or (LocalEndpoint(),), "listen()")
+        locals_ = [await _numbered(loop, one) for one in locals_]
         accept = assembly.server(loop, choices, locals_[0])
-        sockets = _bind_all(network_of(loop), [await _numbered(loop, one) for one in locals_], backlog, reuse_port)
+        sockets = _bind_all(network_of(loop), locals_, backlog, reuse_port)
         return Listener(
             loop,
             sockets,
@@ -228,13 +229,13 @@ class Preconnection:
         """The endpoints with addresses in place of names (RFC 9622 §6.1.5). EstablishmentError if a name has none."""
         loop = asyncio.get_running_loop()
         lookups = Lookups(loop, network_of(loop))
+        locals_ = await _resolved_locally(lookups, self.local_endpoints, "resolve()")
+        remotes: list[RemoteEndpoint] = []
         try:
-            locals_ = await resolve_local(lookups, self.local_endpoints)
-            remotes = []
             for remote in self.remote_endpoints:
                 found = await resolve_all(lookups.of(remote))
                 remotes += [remote.replace(ip_address=one.host, port=one.port, service=None) for one in found]
-        except OSError as error:
+        except RemoteError as error:
             raise EstablishmentError(f"resolve(): {error}", reason=Reason.RESOLUTION_FAILED) from None
         finally:
             await lookups.close()
@@ -269,8 +270,9 @@ class Preconnection:
         made_for = (security, transport, role, self.key_log, registry.names())
         if self._plan is None or not all(map(_same, self._plan[0], made_for)):
             choices = require_stacks(choose_stacks(security, transport, role), f"{_verb(role)}()")
-            choose_paths((), transport)
             sessions = security.session_cache or (self._sessions if role is Role.CLIENT else None)
+            if transport.isolate_session:
+                sessions = None
             self._plan = (made_for, choices, Assembly(security, transport, role, sessions, self.key_log))
         return self._plan[1], self._plan[2]
 
@@ -339,11 +341,35 @@ def _one_protocol(choices: list[StackChoice]) -> list[StackChoice]:
     return [choice for choice in choices if choice.configuration == choices[0].configuration]
 
 
+def _without_interfaces(transport: TransportProperties) -> None:
+    """A listener is kept to an interface by the address that it binds, not by a property."""
+    for name, wish in transport.interface.items():
+        if wish in {Preference.REQUIRE, Preference.PROHIBIT}:
+            raise ConfigurationError(
+                f"listen(): interface {name!r} was given with {wish.name.lower()!r}, expected a LocalEndpoint with an "
+                "address of the interface that is meant"
+            )
+
+
+async def _resolved_locally(lookups: Lookups, locals_: Sequence[LocalEndpoint], verb: str) -> list[LocalEndpoint]:
+    """Local endpoints without host names; EstablishmentError if a name has no address."""
+    try:
+        return await resolve_local(lookups, locals_)
+    except RemoteError as error:
+        raise EstablishmentError(f"{verb}: {error}", reason=Reason.RESOLUTION_FAILED) from None
+    finally:
+        await lookups.close()
+
+
 async def _numbered(loop: asyncio.AbstractEventLoop, local: LocalEndpoint) -> LocalEndpoint:
     """The endpoint with a port number in place of a service."""
     if local.service is None:
         return local
-    found = await network_of(loop).resolve(local.ip_address or "127.0.0.1", local.service, 0)
+    try:
+        found = await network_of(loop).resolve(local.ip_address or "127.0.0.1", local.service, 0)
+    except OSError as error:
+        text = f"listen(): service {local.service!r} is not known: {error.strerror or error}"
+        raise EstablishmentError(text, reason=Reason.RESOLUTION_FAILED) from None
     return local.replace(port=found[0].port, service=None)
 
 

@@ -67,6 +67,8 @@ class NameServer:
         loop = asyncio.get_running_loop()
         self.asked.append((host, family, loop.time()))
         key = "v6" if family == socket.AF_INET6 else "v4"
+        if isinstance(port, str) and not port.isdigit():
+            raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported")
         answer = self.answers.get(f"{host.partition('.')[0]}_{key}", self.answers.get(key, 0.0))
         if isinstance(answer, float):
             await asyncio.sleep(answer)

@@ -166,6 +166,7 @@ class Established:
     def __init__(self, remote: object) -> None:
         self.remote = remote
         self.properties: object = None
+        self.phases: tuple[Any, ...] = ()
         self.aborted = False
 
     def abort(self) -> None:
@@ -221,6 +222,7 @@ def test_the_first_ready_connection_is_returned_with_a_report(establisher: Estab
     assert [call[0] for call in establisher.calls] == [0.0, 0.25]
     assert preconnection.race is not None
     assert preconnection.race.winner is preconnection.race.attempts[1]
+    assert [phase.name for phase in connection.phases] == ["connect", "handshake"]
 
 
 def test_a_silent_peer_is_given_up_after_ten_seconds(establisher: Establisher) -> None:
@@ -251,6 +253,32 @@ def test_a_local_host_name_is_resolved(establisher: Establisher) -> None:
     server = NameServer(here_v6=0.0, here_v4=(0.0, ["127.0.0.2"]))
     run(initiate(declared(A, local_endpoints=[LocalEndpoint(host_name="here.example")]), server))
     assert establisher.calls[0][2] == ("127.0.0.2", 0)
+
+
+def test_a_local_host_name_without_address(establisher: Establisher) -> None:
+    preconnection = declared(A, local_endpoints=[LocalEndpoint(host_name="here.example")])
+    with pytest.raises(EstablishmentError, match=r"^initiate\(\): cannot resolve 'here\.example'"):
+        run(initiate(preconnection, NameServer(v6=0.0, v4=0.0)))
+
+
+def test_cancelling_while_a_local_name_resolves_leaves_nothing(establisher: Establisher) -> None:
+    preconnection = declared(A, local_endpoints=[LocalEndpoint(host_name="here.example")])
+
+    async def main() -> None:
+        task = asyncio.ensure_future(initiate(preconnection, NameServer(v6=9.0, v4=9.0)))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+
+
+def test_a_prohibited_interface_and_a_bound_one(establisher: Establisher) -> None:
+    transport = TransportProperties(interface={"wlan0": "prohibit"})
+    local = [LocalEndpoint(interface="eth0"), LocalEndpoint(interface="wlan0")]
+    run(initiate(declared(A, transport_properties=transport, local_endpoints=local)))
+    assert establisher.calls[0][3].interface == "eth0"
 
 
 def test_temporary_addresses_are_avoided_by_ipv4(establisher: Establisher) -> None:
@@ -320,8 +348,9 @@ def test_resolve() -> None:
     assert [one.ip_address for one in remote] == ["2001:db8::1", A, B]
     assert [one.host_name for one in remote] == ["server.example", "server.example", None]
     assert local == [LocalEndpoint(port=7)]
-    with pytest.raises(Exception, match=r"cannot resolve 'nowhere\.example'"):
+    with pytest.raises(EstablishmentError, match=r"^resolve\(\): cannot resolve 'nowhere\.example'") as caught:
         run(resolve("nowhere.example"))
+    assert caught.value.reason is Reason.RESOLUTION_FAILED
 
 
 # ------------------------------------------------------------------------------------------------------------- listen
@@ -390,6 +419,15 @@ async def test_what_a_listener_refuses() -> None:
         ConfigurationError, match=r"listen\(\): no protocol stack can do .* keyless/1 lacks a credential"
     ):
         await listening(stacks=["keyless"]).listen()
+    kept_to = listening()
+    kept_to.transport_properties = TransportProperties(interface={"eth0": "require"})
+    with pytest.raises(
+        ConfigurationError, match=r"listen\(\): interface 'eth0' was given with 'require', expected a Loc"
+    ):
+        await kept_to.listen()
+    unknown = listening(LocalEndpoint(service="nothing"))
+    with pytest.raises(EstablishmentError, match=r"listen\(\): service 'nothing' is not known: Servname not"):
+        await unknown.listen()
     with pytest.raises(ConfigurationError, match="max_establishing: 0 was given"):
         await listening().listen(max_establishing=0)
     with pytest.raises(ConfigurationError, match="backlog: 0 was given"):
