@@ -6,6 +6,8 @@ MalformedMessage on anything that does not fit; `check_end()` closes each struct
 
 from __future__ import annotations
 
+import struct
+
 from taps_security.stack.errors import PeerMisbehaved, Reason
 
 __all__ = ["MalformedMessage", "Reader", "vector8", "vector16", "vector24"]
@@ -32,12 +34,15 @@ class Reader:
         """Octets not yet read."""
         return self._end - self.position
 
+    def _early_end(self, stop: int) -> MalformedMessage:
+        return MalformedMessage(f"the message ends {stop - self._end} octets too early")
+
     def take(self, length: int) -> bytes:
         """The next `length` octets."""
         start = self.position
         stop = start + length
         if stop > self._end:
-            raise MalformedMessage(f"the message ends {stop - self._end} octets too early")
+            raise self._early_end(stop)
         self.position = stop
         return self._data[start:stop]
 
@@ -45,13 +50,17 @@ class Reader:
         """One octet."""
         position = self.position
         if position >= self._end:
-            raise MalformedMessage("the message ends 1 octets too early")
+            raise self._early_end(position + 1)
         self.position = position + 1
         return self._data[position]
 
     def u16(self) -> int:
         """Two octets."""
-        return int.from_bytes(self.take(2), "big")
+        position = self.position
+        if position + 2 > self._end:
+            raise self._early_end(position + 2)
+        self.position = position + 2
+        return self._data[position] << 8 | self._data[position + 1]
 
     def u24(self) -> int:
         """Three octets."""
@@ -80,14 +89,19 @@ class Reader:
     def _vector(self, length: int, minimum: int, maximum: int) -> bytes:
         if not minimum <= length <= maximum:
             raise MalformedMessage(f"a vector of {length} octets, where {minimum} to {maximum} are allowed")
-        return self.take(length)
+        start = self.position
+        stop = start + length
+        if stop > self._end:
+            raise self._early_end(stop)
+        self.position = stop
+        return self._data[start:stop]
 
     def u16_vector(self) -> tuple[int, ...]:
         """A non-empty vector of two-octet values with two octets of length."""
         octets = self.vector16(2)
         if len(octets) % 2:
             raise MalformedMessage("a vector of two-octet values has an odd length")
-        return tuple(int.from_bytes(octets[i : i + 2], "big") for i in range(0, len(octets), 2))
+        return struct.unpack(f"!{len(octets) // 2}H", octets)
 
     def rest(self) -> bytes:
         """Everything that is left."""
