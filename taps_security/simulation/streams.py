@@ -384,7 +384,7 @@ class SimulatedStream(SimulatedSocket):
         """SO_LINGER with struct linger, on and 0 seconds: close() sends RST. Other options change nothing here."""
         self.check_open()
         if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
-            on, seconds = struct.unpack("ii", value)
+            on, seconds = struct.unpack("ii" if len(value) == 8 else "hh", value)  # Windows has two shorts
             self._reset_on_close = bool(on) and not seconds
 
     def getsockname(self) -> Any:

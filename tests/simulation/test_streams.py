@@ -118,10 +118,8 @@ def test_a_cancelled_connect_leaves_nothing_and_the_server_sees_a_reset() -> Non
         network.connect("client", "server", delay=0.02)
         with network.host("server"):
             listener = listen(80)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.03):
-                with network.host("client"):
-                    await connect("server", 80)
+        with network.host("client"), pytest.raises(TimeoutError):
+            await asyncio.wait_for(connect("server", 80), 0.03)
         assert network.open_sockets() == [listener]
         await asyncio.sleep(1)
         assert kinds(network) == ["SYN", "SYN-ACK", "RST"]
