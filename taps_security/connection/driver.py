@@ -10,7 +10,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from ..stack.events import CloseKind, CloseTransport, PathId, StackEvent, Terminated, TransportEnd
+from ..stack.events import (
+    CloseKind,
+    CloseTransport,
+    PathId,
+    PathNews,
+    Received,
+    RouteIssued,
+    RouteRetired,
+    StackEvent,
+    Terminated,
+    TransportEnd,
+)
 from ..stack.layers import PathFacts, Slab
 from ..stack.stack import Inbound, SecurityStack, Transmit
 from ..transport.buffers import shared_buffers
@@ -37,6 +48,13 @@ class Carrier(Protocol):
         """The stack may want input again: feed what is held, and read on."""
 
 
+class Owner(Protocol):
+    """Who gave a driver its datagram paths, and hands datagrams to it: an endpoint."""
+
+    def heard(self, driver: Driver, event: StackEvent) -> None:
+        """A rare event of the stack: its routes, the end of its handshake, a path that was validated."""
+
+
 class Driver:
     """Turns one stack's crank. See the head of this file."""
 
@@ -56,6 +74,7 @@ class Driver:
         "_terminated",
         "_timer",
         "_timer_due",
+        "owner",
         "stack",
     )
 
@@ -77,6 +96,7 @@ class Driver:
         self._finishing = False  # a FIN is due behind what is queued
         self._resetting = False
         self._terminated = False
+        self.owner: Owner | None = None
         self._last: Terminated | None = None  # told once the last octets are with the socket
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -91,6 +111,19 @@ class Driver:
         if path not in self._carriers:
             self._carriers[path] = carrier
             self.stack.path_added(path, facts, self._loop.time())
+            self.pump()
+
+    def drop_path(self, path: PathId) -> None:
+        """A path leads nowhere any more."""
+        carrier = self._carriers.pop(path, None)
+        if carrier is not None:
+            carrier.close(reset=False)
+            self.path_news(path, PathNews.GONE, 0)
+
+    def path_news(self, path: PathId, news: PathNews, value: int) -> None:
+        """What the network says of a path."""
+        if not self._terminated:
+            self.stack.path_news(path, news, value, self._clock())
             self.pump()
 
     def receive(self, inbound: Inbound) -> int:
@@ -152,13 +185,19 @@ class Driver:
             while True:
                 while events:
                     event = events.popleft()
-                    if type(event) is CloseTransport:
-                        self._close_transport(event)
-                    elif type(event) is Terminated:
-                        self._terminated = True
-                        self._last = event
-                    else:
+                    kind = type(event)
+                    if kind is Received:
                         sink(event)
+                    elif kind is CloseTransport:
+                        self._close_transport(event)  # type: ignore[arg-type]
+                    elif kind is Terminated:
+                        self._terminated = True
+                        self._last = event  # type: ignore[assignment]
+                    else:
+                        if self.owner is not None:
+                            self.owner.heard(self, event)
+                        if kind is not RouteIssued and kind is not RouteRetired:
+                            sink(event)
                 if not (stack.pending and self._transmit(now)) and not events:
                     break
         finally:
@@ -174,12 +213,12 @@ class Driver:
     def _transmit(self, now: float | None) -> bool:
         """Move output to the carriers. False: nothing moved, or the socket is full."""
         stack = self.stack
+        datagrams = 0
         for carrier in self._carriers.values():
             if carrier.blocked:
-                return False
+                return False  # the stack picks the path: all must take what comes
             datagrams = carrier.max_datagrams
-            break
-        else:
+        if not datagrams:
             return False
         slab = self._slabs.lend()
         moved = False
@@ -187,8 +226,8 @@ class Driver:
             now = self._clock()
         while stack.pending and (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
-            carrier = self._carriers[out.path]
-            if not carrier.send(slab, out):
+            taker = self._carriers.get(out.path)
+            if taker is not None and not taker.send(slab, out):
                 return True  # the carrier gives the slab back
         self._slabs.give_back(slab)
         return moved

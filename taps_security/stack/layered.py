@@ -78,7 +78,7 @@ class LayeredStack:
         self._queue_message(message, now)
 
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
-        self._record.import_key(event)
+        self._record.import_key(event, now)
         self._keys.add((event.key, event.direction))
         self.events.append(replace(event, secret=None))
 

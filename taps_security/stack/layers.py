@@ -155,8 +155,8 @@ class Record(Protocol):
     deadline: float | None  # when a time limit of a key ends, or None
     has_events: bool  # next_event() has something
 
-    def import_key(self, ready: KeyReady) -> None:
-        """Install a key. A SEND key becomes the sending key of its stage and association."""
+    def import_key(self, ready: KeyReady, now: float) -> None:
+        """Install a key. A SEND key becomes the one of its stage and association. Time limits count from now."""
 
     def discard_key(self, event: KeyDiscarded) -> None:
         """Forget a key."""
@@ -200,9 +200,11 @@ class DatagramRecord(Record, Protocol):
         """
 
     def open(self, data: memoryview, segment: int, path: PathId, opened: Opened, now: float) -> int:
-        """Open a run of datagrams of `segment` octets (the last may be shorter; 0: one datagram) in place.
+        """Open a run of datagrams of `segment` octets (the last may be shorter; 0: one datagram) in place; what of it
+        was consumed.
 
-        Noise is counted in `opened.failed`, never raised. Stops behind each unit that is not application data.
+        Noise is consumed, counted in `opened.failed`, never raised. Stops behind each unit that is not application
+        data, and before a datagram that carries another stack's route.
         """
 
 

@@ -15,7 +15,8 @@ from .events import PathId
 from .layers import PathFacts
 from .stack import SecurityStack
 
-IssueId: TypeAlias = Callable[[str, int], bytes]  # the endpoint's: (kind, length) -> an id unique in its route table
+# The endpoint's: (kind, length) -> an id for which the route (kind, id) leads nowhere in its table yet.
+IssueId: TypeAlias = Callable[[str, int], bytes]
 
 
 class Match(Enum):
@@ -60,22 +61,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A new stack. The seed holds the datagram and what was opened of it: it is not fed again."""
+    """A new stack. The seed holds the datagram and what was opened of it: it is not fed again.
+
+    `routes` lead to the stack from the start, beside the path that the datagram came by.
+    """
 
     seed: object
     routes: tuple[Hashable, ...] = ()
     validated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """The datagram belongs to a stack that exists: it gets the seed by adopt()."""
-
-    route: Hashable
-    seed: object
-
-
-Verdict: TypeAlias = NotOurs | Drop | Reply | Create | HandOver
+Verdict: TypeAlias = NotOurs | Drop | Reply | Create
 
 
 class StreamScreener(Protocol):

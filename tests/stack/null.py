@@ -150,7 +150,7 @@ class NullRecord:
         self._events: deque[object] = deque()
         self._seen = False
 
-    def import_key(self, ready: KeyReady) -> None:
+    def import_key(self, ready: KeyReady, now: float = 0.0) -> None:
         assert ready.secret is not None
         if ready.direction is Direction.RECEIVE:
             self._receive, self._seen = ready.key, False

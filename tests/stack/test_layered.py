@@ -69,7 +69,7 @@ class Shape(LayeredStack):
 def test_keys_go_to_the_record_with_their_secret_and_to_the_application_without() -> None:
     stack = Shape()
     told = stack.say(READY, KeyDiscarded(KEY, Direction.SEND))
-    assert stack.record.heard == [("import_key", READY), ("discard_key", KeyDiscarded(KEY, Direction.SEND))]
+    assert stack.record.heard == [("import_key", READY, 1.0), ("discard_key", KeyDiscarded(KEY, Direction.SEND))]
     assert told == [KeyReady(KEY, Direction.SEND, None), KeyDiscarded(KEY, Direction.SEND)]
 
 
@@ -89,7 +89,7 @@ def test_what_the_record_sees_goes_to_the_handshake(event: object, method: str) 
 
 def test_messages_keep_their_place_among_keys() -> None:
     stack = Shape()
-    stack._record.import_key = lambda ready: stack.queued.append(ready.key)  # type: ignore[method-assign]
+    stack._record.import_key = lambda ready, now: stack.queued.append(ready.key)  # type: ignore[method-assign]
     message = HandshakeMessage(KEY, b"x")
     stack.say(READY, message)
     assert stack.queued == [KEY, message]

@@ -84,11 +84,13 @@ class TlsRecord:
         "_send",
         "deadline",
         "has_events",
+        "skippable_early_data",
     )
 
     def __init__(self, *, padding: int = 0) -> None:
         self.deadline: float | None = None
         self.has_events = False
+        self.skippable_early_data = 0  # octets that go by unread while there is no key at all (RFC 8446 §4.2.10)
         self._padding = padding
         self._send: dict[KeyId, _Key] = {}
         self._receive: _Key | None = None
@@ -99,7 +101,7 @@ class TlsRecord:
         self._compatible = True  # until the peer's Finished: compatibility records and plaintext alerts (RFC 8446 §5)
 
     # -- keys -----------------------------------------------------------------------------------------------------
-    def import_key(self, ready: KeyReady) -> None:
+    def import_key(self, ready: KeyReady, now: float = 0.0) -> None:
         """Install a key. The newest receiving key is the only one; sending keys stay until discarded."""
         assert isinstance(ready.secret, TrafficSecret)
         state = _Key(ready, ready.secret)
@@ -334,7 +336,10 @@ class TlsRecord:
                 raise PeerMisbehaved(
                     "a record too short to hold anything", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
                 )
-            return UnitKind.KEY_MISSING
+            if len(unit) > self.skippable_early_data or self._protected:
+                return UnitKind.KEY_MISSING
+            self.skippable_early_data -= len(unit)
+            return UnitKind.NOTHING
         if not unit:
             raise PeerMisbehaved("an empty record", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5.1")
         if content_type == ALERT and self._compatible:
