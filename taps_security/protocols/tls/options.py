@@ -192,7 +192,8 @@ def _check_alpn(alpn: tuple[str, ...]) -> None:
 
 def is_host_name(name: str) -> bool:
     """Whether `name` may stand in server_name: addresses may not (RFC 6066 §3)."""
-    return bool(name) and ":" not in name and not name.replace(".", "").isdigit()
+    letters = name.replace(".", "")
+    return bool(letters) and ":" not in name and not letters.isdigit()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

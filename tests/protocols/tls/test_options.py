@@ -78,7 +78,14 @@ def test_options_can_be_replaced() -> None:
 
 @pytest.mark.parametrize(
     ("name", "is_one"),
-    [("server.example", True), ("", False), ("192.0.2.1", False), ("2001:db8::1", False), ("localhost", True)],
+    [
+        ("server.example", True),
+        ("", False),
+        (".", False),
+        ("192.0.2.1", False),
+        ("2001:db8::1", False),
+        ("localhost", True),
+    ],
 )
 def test_names_for_sni(name: str, is_one: bool) -> None:
     assert is_host_name(name) is is_one
