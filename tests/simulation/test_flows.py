@@ -103,3 +103,34 @@ def test_copies_are_ignored_and_late_ones_after_the_end_too() -> None:
 
     for seed in range(4):
         run(main, seed=seed)
+
+
+def test_what_was_taken_arrives_after_both_ends_said_that_they_are_done() -> None:
+    async def main(network: Network) -> None:
+        link = network.connect("client", "server", delay=0.01)
+        client, server = await pair(network)
+        server.shutdown(socket.SHUT_WR)
+        assert await receive(client) == b""
+        link.loss = 1.0
+        client.send(memoryview(b"last words"))
+        client.close()
+        link.loss = 0.0
+        assert await receive_all(server) == b"last words"
+
+    run(main)
+
+
+def test_a_little_room_takes_octets_but_wakes_no_writer() -> None:
+    async def main(network: Network) -> None:
+        link = network.connect("client", "server", mtu=1040)
+        client, server = await pair(network)
+        passed: list[object] = []
+        link.filter = lambda packet: not passed and passed.append(packet) is None
+        assert client.send(memoryview(bytes(BUFFER))) == BUFFER
+        link.filter = lambda packet: False
+        await asyncio.sleep(0.1)
+        assert len(await receive(server)) == 1000
+        assert not client.writable
+        assert client.send(memoryview(bytes(5000))) == 1000
+
+    run(main)
