@@ -18,7 +18,8 @@
 
 `wire` and `extensions` turn messages into octets, `keys` is the key schedule, `client` and `server` the two
 handshakes over what they share (`handshake`, `authentication`, `offer`, `psk`, `tickets`), `record` seals and opens,
-`alerts` says that something is over, `reasons` why, `descriptor` what TLS offers to those who choose.
+`delivery` adds the compatibility records, `alerts` says that something is over, `reasons` why, `descriptor` what TLS
+offers to those who choose.
 """
 
 from .descriptor import DESCRIPTOR

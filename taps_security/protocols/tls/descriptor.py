@@ -12,7 +12,6 @@ from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
 from ...stack.delivery import PassThrough
 from ...stack.screening import Match
-from ...stack.stream import StreamStack
 from ..registry import (
     ClientRequest,
     Descriptor,
@@ -26,6 +25,7 @@ from ..registry import (
 )
 from .alerts import TlsEnds
 from .client import ClientHandshake
+from .delivery import TlsStack
 from .handshake import TlsHandshake
 from .options import DEFAULT_OPTIONS, ClientAuthentication, ClientConfiguration, ServerConfiguration, TlsOptions
 from .psk import ExternalPsk
@@ -127,7 +127,7 @@ def external_psk(key: PreSharedKey, options: TlsOptions) -> ExternalPsk:
     return ExternalPsk(identity=key.identity, key=key.key, imported=options.import_psk)
 
 
-def client(request: ClientRequest) -> StreamStack:
+def client(request: ClientRequest) -> TlsStack:
     """A client's stack, not yet started."""
     security, environment = request.security, request.environment
     options = _options(security, Role.CLIENT)
@@ -145,9 +145,9 @@ def client(request: ClientRequest) -> StreamStack:
     return _assemble(ClientHandshake(configuration), options)
 
 
-def _assemble(handshake: TlsHandshake, options: TlsOptions) -> StreamStack:
+def _assemble(handshake: TlsHandshake, options: TlsOptions) -> TlsStack:
     delivery = PassThrough(message_length, options.max_handshake_message)
-    return StreamStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
+    return TlsStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
 
 
 def message_length(head: memoryview) -> int:
@@ -183,7 +183,7 @@ class TlsScreener:
             return Match.MORE if not len(head) or head[0] == HANDSHAKE else Match.NO
         return Match.YES if head[0] == HANDSHAKE and head[1] == 3 else Match.NO
 
-    def accept(self, now: float) -> StreamStack:
+    def accept(self, now: float) -> TlsStack:
         """A server's stack, not yet started."""
         return _assemble(ServerHandshake(self._configuration), self._options)
 
