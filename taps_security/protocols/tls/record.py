@@ -240,9 +240,7 @@ class TlsRecord:
                 state.number = number
                 if not self._skip(state, length):
                     self._give_run(opened, state, data, run, write if write > run else -1)
-                    raise PeerMisbehaved(
-                        "a record does not authenticate", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
-                    ) from None
+                    raise _bad_record("a record does not authenticate") from None
                 position, run = end, -1
                 continue
             number += 1
@@ -333,9 +331,7 @@ class TlsRecord:
             )
         if content_type == APPLICATION_DATA:
             if self._receive is not None:
-                raise PeerMisbehaved(
-                    "a record too short to hold anything", reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2"
-                )
+                raise _bad_record("a record too short to hold anything")
             if len(unit) > self.skippable_early_data or self._protected:
                 return UnitKind.KEY_MISSING
             self.skippable_early_data -= len(unit)
@@ -387,6 +383,10 @@ def _layout(slab: Slab) -> list[tuple[memoryview, int, memoryview, memoryview, m
         )
         for start in range(0, len(view) - step + 1, step)
     ]
+
+
+def _bad_record(text: str) -> PeerMisbehaved:
+    return PeerMisbehaved(text, reason=Reason.BAD_RECORD_MAC, section="RFC 8446 §5.2")
 
 
 def _kind_of_inner(content_type: int, size: int) -> UnitKind:
