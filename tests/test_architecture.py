@@ -160,7 +160,16 @@ def stack_definitions() -> dict[str, ast.AST]:
                 found[node.name] = node
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and public(node.target.id):
                 found[node.target.id] = ast.Module(body=[], type_ignores=[])  # a list of names uses none of them
+            elif isinstance(node, ast.Assign | ast.FunctionDef):
+                found.update(dict.fromkeys(names_bound(node), node))
     return found
+
+
+def names_bound(node: ast.Assign | ast.FunctionDef) -> list[str]:
+    """Private values and functions of a module: through them a class uses what they name."""
+    if isinstance(node, ast.FunctionDef):
+        return [node.name]
+    return [target.id for target in node.targets if isinstance(target, ast.Name) and target.id != "__all__"]
 
 
 def is_only_a_form(definition: ast.AST) -> bool:
@@ -182,7 +191,8 @@ def test_every_type_of_the_contract_has_a_user() -> None:
         more = (names_used(definitions[pending.pop()]) & set(definitions)) - reached
         reached |= more
         pending += more
-    unused = sorted(set(definitions) - reached)
+    types = {name for name, node in definitions.items() if isinstance(node, ast.ClassDef | ast.Module)}
+    unused = sorted(types - reached)
     assert not unused, failing("without a user; keep them as prose in docs/decisions/0001-contract.md", unused)
 
 
