@@ -11,7 +11,7 @@ CHECK  ?=
 
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-CODE   := taps_security tests benchmarks examples
+CODE   := $(wildcard taps_security tests benchmarks examples)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format unit bench peers dist docs clean
