@@ -270,7 +270,9 @@ class Preconnection:
         made_for = (security, transport, role, self.key_log, registry.names())
         if self._plan is None or not all(map(_same, self._plan[0], made_for)):
             choices = require_stacks(choose_stacks(security, transport, role), f"{_verb(role)}()")
-            sessions = security.session_cache or (self._sessions if role is Role.CLIENT else None)
+            sessions = security.session_cache
+            if sessions is None and role is Role.CLIENT:
+                sessions = self._sessions
             if transport.isolate_session:
                 sessions = None
             self._plan = (made_for, choices, Assembly(security, transport, role, sessions, self.key_log))

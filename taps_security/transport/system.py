@@ -34,6 +34,11 @@ class SystemNetwork:
             if local is not None:
                 sock.bind(socket_address(local)[1])
             await self._loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, os.strerror(error.errno)) from None  # asyncio and uvloop word it differently
         except BaseException:
             sock.close()
             raise
