@@ -10,6 +10,7 @@ from ..stack.layers import Slab
 from ..stack.stack import Inbound, Transmit
 from ..transport.buffers import shared_buffers
 from ..transport.network import StreamSocket
+from ..transport.poller import poller_of
 from ..transport.tcp import reset
 from .driver import Driver
 
@@ -29,6 +30,7 @@ class StreamCarrier:
         "_inbound",
         "_loop",
         "_path",
+        "_poller",
         "_reading",
         "_rest",
         "_sent",
@@ -48,6 +50,7 @@ class StreamCarrier:
         self._path = path
         self._inbound = Inbound(NOTHING, path)  # one object, used for each read
         self._buffers = shared_buffers(loop)
+        self._poller = poller_of(loop)
         self._reading = False
         self._failed = False  # a send failed: the end that is read now is a reset
         self._rest = b""
@@ -68,12 +71,12 @@ class StreamCarrier:
                 return
         if not self._reading:
             self._reading = True
-            self._loop.add_reader(self._socket, self._readable)
+            self._poller.add_reader(self._socket, self._readable)
 
     def _pause(self) -> None:
         if self._reading and self._socket is not None:
             self._reading = False
-            self._loop.remove_reader(self._socket)
+            self._poller.remove_reader(self._socket)
 
     def _readable(self) -> None:
         sock = self._socket
@@ -134,7 +137,7 @@ class StreamCarrier:
             return True
         self._slab, self._sent, self._unsent = slab, sent, out.length
         self.blocked = True
-        self._loop.add_writer(sock, self._writable)
+        self._poller.add_writer(sock, self._writable)
         return False
 
     def _writable(self) -> None:
@@ -154,7 +157,7 @@ class StreamCarrier:
 
     def _unblock(self) -> None:
         if self._slab is not None and self._socket is not None:
-            self._loop.remove_writer(self._socket)
+            self._poller.remove_writer(self._socket)
             self._buffers.slabs.give_back(self._slab)
             self._slab = None
             self.blocked = False

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from ..stack.errors import ConnectionLost, LocalError, Reason
 from ..transport.network import Address, ListeningSocket
+from ..transport.poller import poller_of
 from .connection import Connection
 from .establish import attach_stream
 from .waiter import Waiter
@@ -38,6 +39,7 @@ class Listener:
         backlog: int,
     ) -> None:
         self._loop = loop
+        self._poller = poller_of(loop)
         self._sockets = list(sockets)
         self._accept = accept
         self._max_establishing = max_establishing
@@ -163,13 +165,13 @@ class Listener:
             return
         self._accepting = True
         for sock in self._sockets:
-            self._loop.add_reader(sock, self._acceptable, sock)
+            self._poller.add_reader(sock, self._acceptable, sock)
 
     def _stop_accepting(self) -> None:
         if self._accepting:
             self._accepting = False
             for sock in self._sockets:
-                self._loop.remove_reader(sock)
+                self._poller.remove_reader(sock)
 
     def _acceptable(self, listening: ListeningSocket) -> None:
         for _ in range(ACCEPT_AT_ONCE):
