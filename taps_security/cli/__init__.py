@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
-_EXTRA = {"rich", "typer"}
+_EXTRA = ("typer", "rich")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (None: those of the process) and return its exit status."""
-    try:
-        from .main import run  # noqa: PLC0415 -- without the extra there is nothing to import it with
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
+    if any(find_spec(name) is None for name in _EXTRA):
         print(
             "taps: the command needs more packages; install them with: pip install 'taps-security[cli]'",
             file=sys.stderr,
         )
         return 2
+    from .main import run  # noqa: PLC0415 -- without the extra there is nothing to import it with
+
     return run(arguments)

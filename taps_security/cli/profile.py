@@ -16,7 +16,7 @@ import dataclasses
 import tomllib
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +133,12 @@ class _Reader:
                 profile.security["pins"] = tuple(pins)
 
     def _transport(self, table: Mapping[str, Any]) -> None:
-        self._check_keys("transport", table, TransportProperties.names())
+        default = TransportProperties()
+        self._check_keys("transport", [key for key in table if not default.has(key)], TransportProperties.names())
         for key, value in table.items():
-            self._value("transport", key, lambda name, given: TransportProperties().replace(**{name: given}), value)
-            self._profile.transport[TransportProperties.canonical(key)] = value
+            name = TransportProperties.canonical(key)
+            self._value("transport", name, lambda known, given: default.replace(**{known: given}), value)
+            self._profile.transport[name] = value
 
     def _security(self, table: Mapping[str, Any]) -> None:
         self._check_keys("security", table, _SECURITY)
@@ -181,7 +183,7 @@ class _Reader:
         self._profile.security.setdefault("options", {})[protocol] = options
 
     # -- checking -------------------------------------------------------------------------------------------------
-    def _check_keys(self, table: str, given: Mapping[str, Any], known: Any) -> None:
+    def _check_keys(self, table: str, given: Iterable[str], known: Any) -> None:
         for key in given:
             if key not in known:
                 self._refuse(

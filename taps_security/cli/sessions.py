@@ -34,9 +34,6 @@ class SessionFile:
         if path.exists():
             self._read()
 
-    def __len__(self) -> int:
-        return len(self._kept)
-
     def take(self, key: Hashable) -> object | None:
         """The newest session for `key`, which is given out once."""
         for position in range(len(self._kept) - 1, -1, -1):

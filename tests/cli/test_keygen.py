@@ -1,0 +1,85 @@
+"""What `taps keygen` writes, and that it works."""
+
+from __future__ import annotations
+
+import stat
+import time
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+from taps_security.cli.keygen import write
+from taps_security.cli.main import run
+from taps_security.crypto.agreement import Group, from_private
+from taps_security.crypto.certificates import Identity, fingerprint
+from taps_security.crypto.trust import TrustAnchors, verify_chain
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("algorithm", ["p256", "p384", "ed25519", "rsa2048"])
+def test_x509(capsys: pytest.CaptureFixture[str], tmp_path: Path, algorithm: str) -> None:
+    out = tmp_path / "new" / "folder"
+    names = ["--name", "server.example", "--name", "127.0.0.1"]
+    assert run(["keygen", "x509", *names, "--out", str(out), "--algorithm", algorithm]) == 0
+    identity = Identity.from_pem((out / "cert.pem").read_bytes(), (out / "key.pem").read_bytes())
+    anchors = TrustAnchors.from_file(str(out / "ca.pem"))
+    for name in ("server.example", "127.0.0.1"):
+        assert verify_chain(anchors, identity.chain, name, time.time(), "server")
+    assert [mode(out / name) for name in ("ca.pem", "cert.pem", "key.pem")] == [0o644, 0o644, 0o600]
+    said = capsys.readouterr().out
+    assert f"--pin sha256:{fingerprint(identity.chain[0]).hex()}" in said
+    assert "CN=server.example" in said
+
+
+def test_x509_refuses_what_is_no_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["keygen", "x509", "--name", "münchen.example", "--out", str(tmp_path)]) == 2
+    assert "--name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_x509_says_where_it_cannot_write(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["keygen", "x509", "--name", "a.example", "--out", str(tmp_path / "file")]) == 1
+    assert "file" in capsys.readouterr().err
+
+
+def test_static(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "static.key"
+    assert run(["keygen", "static", "--out", str(out)]) == 0
+    private = b64decode(out.read_text(), validate=False)
+    public = b64decode(capsys.readouterr().out)
+    assert len(private) == 32
+    assert (private[0] & 7, private[31] & 192) == (0, 64)  # clamped (RFC 7748 §5)
+    assert from_private(Group.X25519, private).public == public
+    assert mode(out) == 0o600
+    assert out.read_bytes().endswith(b"=\n")
+
+
+def test_psk(tmp_path: Path) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    for out in (first, second):
+        assert run(["keygen", "psk", "--out", str(out)]) == 0
+        assert len(b64decode(out.read_text())) == 32
+        assert mode(out) == 0o600
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_write_replaces_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("old, and readable by all")
+    path.chmod(0o644)
+    write(path, b"new", 0o600)
+    assert path.read_bytes() == b"new"
+    assert mode(path) == 0o600
+    assert [found.name for found in tmp_path.iterdir()] == ["key"]
+
+
+def test_write_leaves_nothing_when_it_fails(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write(tmp_path / "folder", b"new", 0o600)
+    assert [found.name for found in tmp_path.iterdir()] == ["folder"]

@@ -1,0 +1,200 @@
+"""Options and profile together: what is declared, where it goes, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taps_security.cli.options import (
+    Credentials,
+    Declared,
+    General,
+    Selection,
+    declare,
+    host_and_port,
+    local_endpoint,
+    remote_endpoint,
+)
+from taps_security.cli.profile import Profile
+from taps_security.properties.preference import Preference
+from taps_security.properties.security import ClientAuthentication, Role
+from taps_security.protocols import registry
+from taps_security.protocols.registry import Descriptor, Provided, Shape
+from taps_security.stack.errors import ConfigurationError
+from tests.support.pki import Pki
+
+KEY = b64encode(bytes(32)).decode()
+
+
+def declared(credentials: Credentials | None = None, **selection: Any) -> Declared:
+    return declare(credentials or Credentials(), Selection(**selection), Role.CLIENT)
+
+
+# ------------------------------------------------------------------------------------------------------- preferences
+def test_each_preference_goes_where_it_belongs() -> None:
+    found = declared(require=["key_update", "keepAlive"], prefer=["zero-rtt"], avoid=["multistreaming"], prohibit=[])
+    assert found.security.require == {"key_update"}
+    assert found.security.prefer == {"zero_rtt"}
+    assert found.transport.keep_alive is Preference.REQUIRE
+    assert found.transport.multistreaming is Preference.AVOID
+    assert found.said == {"keep_alive", "multistreaming"}
+    words = found.as_json()
+    assert words["require"] == ["key_update"]
+    assert words["transport"] == {"keep_alive": "require", "multistreaming": "avoid"}
+
+
+def test_options_win_over_the_profile(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(
+        '[security]\nrequire = ["key_update"]\navoid = ["key_export"]\nstacks = ["tls"]\nalpn = ["a"]\n'
+        '[remote]\nserver_name = "profile.example"\n[transport]\nkeep_alive = "require"\nconn_timeout = 5\n'
+    )
+    found = declare(
+        Credentials(profile=path, alpn=["b"]),
+        Selection(require=["key_export"], avoid=["keep_alive"], stack=["tls/1.3"]),
+        Role.CLIENT,
+        server_name="option.example",
+    )
+    assert found.security.require == {"key_update", "key_export"}
+    assert not found.security.avoid
+    assert found.security.stacks == ("tls/1.3",)
+    assert found.security.alpn == ("b",)
+    assert found.security.server_name == "option.example"
+    assert found.transport.keep_alive is Preference.AVOID
+    assert found.transport.conn_timeout == 5
+
+
+def test_one_property_in_two_words_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="--prohibit: 'key_update' was given to --prefer too"):
+        declared(prefer=["key_update"], prohibit=["key_update"])
+
+
+# ------------------------------------------------------------------------------------------------------- credentials
+def test_credentials(pki: Pki) -> None:
+    files = pki.files(pki.leaf())
+    found = declare(
+        Credentials(
+            identity=[files.certificate], key=[files.key], trust=[str(pki.trust_file), "system"], psk=[f"me:{KEY}"],
+            pin=["sha256:" + "ab" * 32], alpn=["x", "y"],
+        ),
+        Selection(),
+        Role.SERVER,
+        client_authentication="require",
+    ).security  # fmt: skip
+    assert found.identities[0].loaded.subject == "CN=server.example"
+    assert found.trust is not None
+    assert found.trust.system_roots
+    assert found.trust.files == (str(pki.trust_file),)
+    assert found.trust.pinned[0].sha256 == b"\xab" * 32
+    assert found.psks[0].identity == b"me"
+    assert found.alpn == ("x", "y")
+    assert found.client_authentication is ClientAuthentication.REQUIRE
+
+
+def test_one_file_may_hold_both_certificate_and_key(pki: Pki, tmp_path: Path) -> None:
+    files = pki.files(pki.leaf())
+    both = tmp_path / "both.pem"
+    both.write_bytes(files.certificate.read_bytes() + files.key.read_bytes())
+    assert declared(Credentials(identity=[both])).security.identities
+
+
+@pytest.mark.parametrize("keys", [["a"], ["a", "b", "c"]])
+def test_each_identity_has_one_key(pki: Pki, keys: list[str]) -> None:
+    certificate = pki.files(pki.leaf()).certificate
+    with pytest.raises(ConfigurationError, match=rf"--key: {len(keys)} given for 2 --identity"):
+        declared(Credentials(identity=[certificate] * 2, key=[Path(key) for key in keys]))
+
+
+# ------------------------------------------------------------------------------------------------ a stack by its name
+def datagrams(name: str) -> Descriptor:
+    """A protocol that is neither reliable nor ordered."""
+    return Descriptor(
+        name=name,
+        versions=("1",),
+        shape=Shape.DATAGRAM_TO_DATAGRAM,
+        carrier="udp",
+        labels=frozenset(),
+        provides=lambda *_: {"full_checksum_send": Provided(True)},
+        credentials=lambda *_: None,
+        client=lambda _: pytest.fail("not built"),
+        screener=lambda _: pytest.fail("not built"),
+    )
+
+
+def test_a_named_stack_relaxes_defaults_that_contradict_it() -> None:
+    with registry.register(datagrams("toy")):
+        transport = declared(stack=["toy"]).transport
+        assert transport.reliability is Preference.NO_PREFERENCE
+        assert transport.preserve_order is Preference.NO_PREFERENCE
+        assert transport.full_checksum_send is Preference.REQUIRE
+
+
+def test_what_was_named_is_never_relaxed() -> None:
+    with registry.register(datagrams("toy")):
+        assert declared(stack=["toy"], require=["reliability"]).transport.reliability is Preference.REQUIRE
+
+
+def test_nothing_is_relaxed_while_one_stack_has_it() -> None:
+    with registry.register(datagrams("toy")):
+        assert declared(stack=["toy", "tls"]).transport.reliability is Preference.REQUIRE
+        assert declared().transport.reliability is Preference.REQUIRE
+
+
+# --------------------------------------------------------------------------------------------------------- endpoints
+@pytest.mark.parametrize(
+    ("words", "host", "port"),
+    [
+        ("server.example:443", "server.example", 443),
+        ("192.0.2.1:https", "192.0.2.1", "https"),
+        ("[2001:db8::1]:4433", "2001:db8::1", 4433),
+        (":8080", "", 8080),
+    ],
+)
+def test_host_and_port(words: str, host: str, port: int | str) -> None:
+    assert host_and_port(words, "HOST:PORT") == (host, port)
+
+
+@pytest.mark.parametrize("words", ["", "host", "host:", "::1", "2001:db8::1:443", "[::1]443"])
+def test_host_and_port_refuses(words: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"HOST:PORT: .* was given, expected HOST:PORT"):
+        host_and_port(words, "HOST:PORT")
+
+
+def test_remote_endpoint() -> None:
+    assert remote_endpoint("server.example:443", Profile()).host_name == "server.example"
+    assert remote_endpoint("[::1]:https", Profile(host="other", port=1)).service == "https"
+    assert str(remote_endpoint(None, Profile(host="192.0.2.1", port=5))) == "192.0.2.1:5"
+    for profile in (Profile(), Profile(host="a"), Profile(port=1)):
+        with pytest.raises(ConfigurationError, match="no peer was given"):
+            remote_endpoint(None, profile)
+
+
+def test_local_endpoint() -> None:
+    assert local_endpoint("127.0.0.1:0").ip_address == "127.0.0.1"
+    assert local_endpoint(":443").port == 443
+    assert local_endpoint("*:https").service == "https"
+    assert local_endpoint("localhost:1").host_name == "localhost"
+
+
+# --------------------------------------------------------------------------------------------------------- the loop
+@pytest.mark.parametrize("choice", ["asyncio", "uvloop"])
+def test_the_loop(choice: Any) -> None:
+    async def name() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert General(loop=choice).run(name).split(".")[0] == choice
+    assert General(loop=choice).run(name, exact=True).split(".")[0] == choice
+    assert General().run(name, exact=True).split(".")[0] == "asyncio"
+
+
+def test_key_log(tmp_path: Path) -> None:
+    assert General().key_log() is None
+    log = General(keylog=tmp_path / "keys").key_log()
+    assert log is not None
+    log.close()
+    with pytest.raises(ConfigurationError, match="--keylog: cannot write"):
+        General(keylog=tmp_path / "nowhere" / "keys").key_log()
