@@ -59,10 +59,12 @@ def cores() -> tuple[int, int]:
 
 
 def spawn(module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start `python -m module` at the project's root."""
+    """Start `python -m module` at the project's root, with compiled modules kept as an installation keeps them."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

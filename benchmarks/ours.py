@@ -132,7 +132,9 @@ class Rounds:
         connection, size, message = self.connection, self.size, bytes(self.size)
         for _ in range(count):
             await connection.send(message)
-            await connection.receive(min_incomplete_length=size)
+            received = 0
+            while received < size:
+                received += len((await connection.receive()).data)
 
 
 async def work(job: Job) -> float:

@@ -131,7 +131,7 @@ def bulk(avx512: bool) -> Group:
     def job(size: int) -> dict[str, Any]:
         return {"work": "bulk", "size": size, "warm": 64 * MIB, "count": 1024 * MIB}
 
-    views, octets = ours("lent views", "views", job(256 * KIB)), ours("bytes", "bytes", job(256 * KIB))
+    views, octets = ours("lent views", "views", job(MIB)), ours("bytes", "bytes", job(MIB))
     streams = [peer("asyncio", "streams", job(size), read=256 * KIB) for size in (32 * KIB, 64 * KIB)]
     buffered = [
         peer("uvloop", "buffered", job(size), read=MIB, high=high)
