@@ -140,23 +140,25 @@ class TlsRecord:
     def seal(self, key: KeyId, kind: int, source: SendBuffer, slab: Slab, offset: int, now: float) -> int:
         """Seal from `source` into `slab` behind `offset`; the offset behind the last record.
 
-        Under KeyId(INITIAL) records are plaintext (RFC 8446 §5.1). Raises HardLimitReached.
+        A call that reaches the soft limit ends there: what is left in `source` goes under the next key. Under
+        KeyId(INITIAL) records are plaintext (RFC 8446 §5.1). Raises HardLimitReached.
         """
         content_type = _TYPE_OF_KIND[kind]
         if key == _PLAINTEXT_KEY:
             return self._frame(content_type, source, slab, offset)
         state = self._send[key]
-        room = state.hard - state.number
-        if room <= 0:
+        before = state.number
+        if before >= state.hard:
             raise HardLimitReached(
                 "this key has protected as many records as it may; update_keys() was not answered in time",
                 section="RFC 8446 §5.5",
             )
-        before = state.number
+        # One call stops at the soft limit, so that a key update can still go out under this key before the hard one.
+        last = state.soft if before < state.soft < state.hard else state.hard
         whole = state.piece == MAX_PLAINTEXT and not self._padding
         if whole and source.size >= MAX_PLAINTEXT and not offset and content_type == APPLICATION_DATA:
-            offset = _seal_full(state, source, slab, room)
-        offset = self._seal_rest(state, content_type, source, slab, offset)
+            offset = _seal_full(state, source, slab, last)
+        offset = self._seal_rest(state, content_type, source, slab, offset, last)
         if before < state.soft <= state.number:
             self._report(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
         return offset
@@ -173,9 +175,11 @@ class TlsRecord:
             offset = start + length
         return offset
 
-    def _seal_rest(self, state: _Key, content_type: int, source: SendBuffer, slab: Slab, offset: int) -> int:
-        """Records of any size at any place."""
+    def _seal_rest(self, state: _Key, content_type: int, source: SendBuffer, slab: Slab, offset: int, last: int) -> int:
+        """Records of any size at any place, up to number `last`."""
         view, padding = slab.view, self._padding
+        if state.number == last:
+            return offset
         if not padding and (alone := source.take_alone(min(SMALL, len(view) - offset - _AROUND, state.piece))):
             length = len(alone) + 1 + _TAG
             header = _HEADER_START + length.to_bytes(2, "big")
@@ -186,7 +190,7 @@ class TlsRecord:
             state.aead.encrypt_into(nonce, alone + _TYPE_OCTET[content_type], header, view[start:offset])
             state.number += 1
             return offset
-        while source.size and state.number < state.hard:
+        while source.size and state.number < last:
             start = offset + HEADER_SIZE
             room = min(len(view) - start - _TAG - 1, state.piece)
             if room <= 0:
@@ -347,14 +351,13 @@ class TlsRecord:
         return _KIND_OF_TYPE[content_type]
 
 
-def _seal_full(state: _Key, source: SendBuffer, slab: Slab, room: int) -> int:
-    """Full application records from the slab's front, through slices that were made once per slab."""
+def _seal_full(state: _Key, source: SendBuffer, slab: Slab, last: int) -> int:
+    """Full application records from the slab's front up to number `last`, through slices made once per slab."""
     layout = slab.layout
     if type(layout) is not list:
         layout = slab.layout = _layout(slab)
     buffer, copy, encrypt, iv, number = slab.buffer, source.copy_into, state.aead.encrypt_into, state.iv, state.number
     offset = 0
-    last = number + room
     for body, type_at, header, inner, out, end in layout:
         if source.size < MAX_PLAINTEXT or number == last:
             break

@@ -373,13 +373,29 @@ def test_the_soft_limit_is_told_once_and_the_hard_limit_refuses() -> None:
         seal(record, b"x", UnitKind.CONTROL)
 
 
-def test_one_seal_stops_at_the_hard_limit_with_full_records_too() -> None:
-    record, source, buffer = sealer(None, Limit(LimitKind.PACKETS, 1, 3)), SendBuffer(), bytearray(200_000)
-    source.append(bytes(5 * MAX_PLAINTEXT))
-    end = record.seal(KEY, UnitKind.APPLICATION, source, Slab(buffer, memoryview(buffer)), 0, 0.0)
-    assert lengths(bytes(buffer[:end])) == [MAX_INNER_PLAINTEXT + 16] * 3
-    assert len(events(record)) == 1
+@pytest.mark.parametrize("offset", [0, 5], ids=["from the slab's front", "behind something"])
+def test_one_seal_never_crosses_the_soft_limit_nor_the_hard_one(offset: int) -> None:
+    """Else one call could spend the whole key, and the key update itself could not go out under it."""
+    record, source = sealer(None, Limit(LimitKind.PACKETS, 2, 5)), SendBuffer()
+    source.append(bytes(7 * MAX_PLAINTEXT))
+    buffer, steps = bytearray(200_000), []
+    for _ in range(2):
+        end = record.seal(KEY, UnitKind.APPLICATION, source, Slab(buffer, memoryview(buffer)), offset, 0.0)
+        steps.append((len(lengths(bytes(buffer[offset:end]))), len(events(record))))
+    assert steps == [(2, 1), (3, 0)]
     assert source.size == 2 * MAX_PLAINTEXT
+    with pytest.raises(HardLimitReached):
+        record.seal(KEY, UnitKind.APPLICATION, source, Slab(buffer, memoryview(buffer)), offset, 0.0)
+
+
+def test_a_message_too_small_to_fill_a_record_waits_at_the_soft_limit() -> None:
+    record, source, buffer = sealer(None, Limit(LimitKind.PACKETS, 1, 3)), SendBuffer(), bytearray(200_000)
+    source.append(bytes(MAX_PLAINTEXT))
+    source.append(b"small")
+    slab = Slab(buffer, memoryview(buffer))
+    end = record.seal(KEY, UnitKind.APPLICATION, source, slab, 0, 0.0)
+    assert lengths(bytes(buffer[:end])) == [MAX_INNER_PLAINTEXT + 16]
+    assert source.size == 5
 
 
 def test_no_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
