@@ -228,18 +228,22 @@ async def test_close_delivers_what_was_sent(pki: Pki) -> None:
 async def test_callbacks_tell_what_awaiting_would(pki: Pki) -> None:
     async with service(pki) as listener:
         connection = await connect(pki, listener)
-        told: list[object] = []
-        closed = asyncio.Event()
+        received, sent = [], []
+        ended, closed = asyncio.Event(), asyncio.Event()
+
+        def on_received(_: taps.Connection, message: taps.Message) -> None:
+            received.append(message.data)
+            if message.end_of_message:
+                ended.set()
+
         callbacks = connection.callbacks
-        callbacks.on_received = lambda _, message: told.append(bytes(message.data))
-        callbacks.on_sent = lambda _, context: told.append(context)
+        callbacks.on_received = on_received
+        callbacks.on_sent = lambda _, context: sent.append(context)
         callbacks.on_closed = lambda _: closed.set()
         context = taps.MessageContext(final=True)
         await connection.send(b"hello", context)
-        await connection.driver._loop.run_in_executor(None, lambda: None)
-        while b"" not in told:
-            await asyncio.sleep(0.01)
+        await asyncio.wait_for(ended.wait(), 5)
         await connection.close()
         await asyncio.wait_for(closed.wait(), 5)
-        assert told[0] is context
-        assert b"hello" in told
+        assert sent == [context]
+        assert b"".join(received) == b"hello"
