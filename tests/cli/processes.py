@@ -69,6 +69,15 @@ def serving(*arguments: object, where: str = "127.0.0.1:0") -> Iterator[Server]:
         yield Server(process, line[1], line[2])
 
 
+def exchange(client: subprocess.Popen[bytes], data: bytes) -> None:
+    """Through a running `taps connect` to an echo server and back: the connection stands."""
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(data)
+    client.stdin.flush()
+    assert client.stdout.read(len(data)) == data
+
+
 def identity(pki: Pki, name: str = "leaf") -> tuple[object, ...]:
     """The options for one of the identities of `Pki`."""
     loaded = getattr(pki, name)

@@ -1,0 +1,88 @@
+"""The apps over real connections on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+import taps_security as taps
+from taps_security.cli.apps import APPS, PATTERN, App, chargen, discard, echo
+from taps_security.cli.relay import Traffic
+from tests.support.pki import SERVER_NAME, Pki
+
+pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("no_leaks")]
+
+
+@asynccontextmanager
+async def connected(pki: Pki, app: App) -> AsyncIterator[tuple[taps.Connection, Traffic]]:
+    """A client of the app, and what the app counts."""
+    traffic = Traffic()
+
+    async def serve(connection: taps.Connection) -> None:
+        await app(connection, traffic)
+
+    files = pki.files(pki.leaf())
+    server = taps.SecurityParameters(identity=taps.Identity.file(files.certificate, files.key))
+    local = taps.LocalEndpoint(ip_address="127.0.0.1", port=0)
+    trust = taps.SecurityParameters(trust=taps.Trust.file(str(pki.trust_file)), server_name=SERVER_NAME)
+    listener = await taps.Preconnection(local_endpoints=[local], security_parameters=server).listen()
+    serving = asyncio.ensure_future(listener.serve(serve, grace=5))
+    try:
+        remote = taps.RemoteEndpoint(ip_address="127.0.0.1", port=listener.port)
+        async with await taps.Preconnection(remote_endpoints=[remote], security_parameters=trust).initiate() as client:
+            yield client, traffic
+    finally:
+        listener.stop()
+        await serving
+
+
+async def received(client: taps.Connection) -> bytes:
+    return b"".join([bytes(message) async for message in client])
+
+
+async def test_echo(pki: Pki) -> None:
+    async with connected(pki, echo) as (client, traffic):
+        await client.send(b"x" * 300_000, final=True)
+        assert await received(client) == b"x" * 300_000
+    assert (traffic.received, traffic.sent) == (300_000, 300_000)
+
+
+async def test_discard(pki: Pki) -> None:
+    async with connected(pki, discard) as (client, traffic):
+        await client.send(b"x" * 300_000, final=True)
+        assert await received(client) == b""
+    assert (traffic.received, traffic.sent) == (300_000, 0)
+
+
+async def test_chargen_goes_on_until_the_peer_ends(pki: Pki) -> None:
+    async with connected(pki, chargen) as (client, traffic):
+        data = b""
+        while len(data) < 3 * len(PATTERN):
+            data += bytes(await client.receive())
+        assert data.startswith(PATTERN * 3)
+        await client.send(b"ignored", final=True)
+        await received(client)
+    assert traffic.received == 7
+
+
+async def test_chargen_waits_for_a_slow_reader(pki: Pki) -> None:
+    async with connected(pki, chargen) as (client, traffic):
+        before = -1
+        while before != traffic.sent:
+            before = traffic.sent
+            await asyncio.sleep(0.2)
+        assert before < 64 * 1024 * 1024
+        client.abort()
+
+
+def test_the_pattern_is_that_of_the_rfc() -> None:
+    lines = PATTERN.decode().split("\r\n")
+    assert lines.pop() == ""
+    assert len(lines) == 95
+    assert {len(line) for line in lines} == {72}
+    assert lines[0].startswith(" !\"#$%&'()*+,-./0123456789")
+    assert lines[1].startswith("!\"#$%&'()*+,-./0123456789")
+    assert set(APPS) == {"echo", "discard", "chargen", "cat"}
