@@ -90,11 +90,14 @@ class StreamCarrier:
             return
         except OSError:
             self._pause()
-            self._driver.transport_ended(self._path, TransportEnd.RESET)
+            self._lost()
             return
         if not length:
             self._pause()
-            self._driver.transport_ended(self._path, TransportEnd.RESET if self._failed else TransportEnd.FIN)
+            if self._failed:
+                self._lost()
+            else:
+                self._driver.transport_ended(self._path, TransportEnd.FIN)
             return
         self._feed(buffer, length)
 
@@ -131,6 +134,7 @@ class StreamCarrier:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
+            self.blocked = True  # these octets are lost: no end is a clean one before _broken() was heard
             self._loop.call_soon(self._broken)
             return True
         if sent == out.length:
@@ -149,18 +153,19 @@ class StreamCarrier:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._sent = self._unsent
+            self._poller.remove_writer(sock)
             self._loop.call_soon(self._broken)
+            return
         if self._sent == self._unsent:
             self._unblock()
             self._driver.writable()
 
     def _unblock(self) -> None:
+        self.blocked = False
         if self._slab is not None and self._socket is not None:
             self._poller.remove_writer(self._socket)
             self._buffers.slabs.give_back(self._slab)
             self._slab = None
-            self.blocked = False
 
     def _broken(self) -> None:
         """A send failed: what the peer said before it went away is still read first."""
@@ -169,7 +174,11 @@ class StreamCarrier:
             self._readable()
         if self._socket is not None:
             self._pause()
-            self._driver.transport_ended(self._path, TransportEnd.RESET)
+            self._lost()
+
+    def _lost(self) -> None:
+        """The connection is gone: ERROR if octets of ours went with it."""
+        self._driver.transport_ended(self._path, TransportEnd.ERROR if self.blocked else TransportEnd.RESET)
 
     # -- ends -----------------------------------------------------------------------------------------------------
     def finish(self) -> None:

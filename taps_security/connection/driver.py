@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from ..stack.errors import ConnectionLost, Reason
 from ..stack.events import (
     CloseKind,
     CloseTransport,
@@ -32,8 +33,13 @@ LINGER = 30.0  # seconds that a cleanly ended connection may take to get its las
 class Carrier(Protocol):
     """Takes output to the peer by one path."""
 
-    max_datagrams: int  # of one transmit(); byte streams ignore it
-    blocked: bool  # the socket is full: transmit() is not called until the driver's writable()
+    @property
+    def max_datagrams(self) -> int:
+        """Of one transmit(); at least 1. Byte streams ignore it."""
+
+    @property
+    def blocked(self) -> bool:
+        """The socket is full: transmit() is not called until the driver's writable()."""
 
     def send(self, slab: Slab, out: Transmit) -> bool:
         """Send slab.view[:out.length]. False: the carrier keeps the slab until it is sent, and is blocked."""
@@ -138,6 +144,8 @@ class Driver:
         if not self._terminated:
             self.stack.transport_ended(path, end, self._loop.time())
             self.pump()
+        elif self._lingering and end is not TransportEnd.FIN:
+            self._lose(CloseKind.RESET, ConnectionLost("the peer reset the connection", reason=Reason.RESET))
 
     def answer(self, ask: int, result: object) -> None:
         """The answer to an Ask; then what was held meanwhile is looked at again."""
@@ -267,6 +275,13 @@ class Driver:
         if last is not None:
             self._sink(last)
 
+    def _lose(self, how: CloseKind, error: Exception) -> None:
+        """A clean end whose last octets did not get to the socket is none."""
+        if self._last is not None:
+            self._last = Terminated(how, error)
+            self._resetting = True
+            self._let_go()
+
     # -- the timer ------------------------------------------------------------------------------------------------
     def _arm(self, due: float) -> None:
         if self._timer is not None:
@@ -283,7 +298,8 @@ class Driver:
         due, self._timer = self._timer_due, None
         deadline = self.stack.deadline
         if self._terminated:
-            self._let_go()
+            text = f"the socket did not take the last octets within {LINGER:g} s"
+            self._lose(CloseKind.ABORTED, ConnectionLost(text, reason=Reason.TIMEOUT))
             return
         if deadline is None:
             return

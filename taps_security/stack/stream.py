@@ -48,6 +48,7 @@ class StreamLimits:
     send_low: int = 64 * 1024  # FlowWritable when less than this waits
     receive_high: int = 256 * 1024  # reading pauses while the application has more than this to take
     close_timeout: float = 5.0  # how long the peer may take to end its stream after we ended ours
+    drain_timeout: float = 30.0  # how long what is queued at close() may wait without any of it being taken
     units_without_data: int = 64  # consecutive units that bring nothing: a flood of empty records is an attack
 
 
@@ -88,7 +89,7 @@ class StreamStack(LayeredStack):
         self._said_goodbye = False  # our clean end is sealed
         self._peer_over = False  # the peer's clean end was read
         self._closing = False  # what still comes is thrown away
-        self._close_due = 0.0  # when we stop waiting for the peer's end
+        self._close_due = 0.0  # after close(): when we stop waiting, for the socket or for the peer's end
 
     # -- inputs ---------------------------------------------------------------------------------------------------
     def start(self, path: PathId, facts: PathFacts, now: float) -> None:
@@ -201,7 +202,8 @@ class StreamStack(LayeredStack):
         if end is TransportEnd.FIN and self._closing and self._said_goodbye:
             self._terminate(CloseKind.CLEAN, None)  # we asked for nothing more
         elif end is not TransportEnd.FIN:
-            if self._peer_over and self._said_goodbye:
+            over = self._peer_over and self._said_goodbye and not self.pending
+            if over and end is TransportEnd.RESET:  # ERROR: the carrier still held octets of ours
                 self._terminate(CloseKind.CLEAN, None)
             else:
                 self._terminate(CloseKind.RESET, ConnectionLost("the peer reset the connection", reason=Reason.RESET))
@@ -231,7 +233,14 @@ class StreamStack(LayeredStack):
         if self.ended:
             return
         if self._close_due and now >= self._close_due:
-            self._terminate(CloseKind.CLEAN, None)
+            if self._outgoing.size:
+                text = (
+                    f"close(): the peer took nothing for {self._limits.drain_timeout:g} s; "
+                    f"{self._outgoing.size} octets were not sent"
+                )
+                self.abort(ConnectionLost(text, reason=Reason.TIMEOUT), now)
+            else:
+                self._terminate(CloseKind.CLEAN, None)
             return
         self._record.deadline_reached(now)
         try:
@@ -256,6 +265,8 @@ class StreamStack(LayeredStack):
                 self._sent += before - outgoing.size
                 if self._tokens or self._blocked:
                     self._account()
+                if self._close_due:
+                    self._close_due = now + self._time_to_close
                 if self._record.has_events:
                     self._route(now)
             except TapsError as error:
@@ -340,10 +351,16 @@ class StreamStack(LayeredStack):
         self._sending_over = True
         self._closing = True
         self._unread = 0
+        if not self._close_due:
+            self._close_due = now + self._time_to_close
         self._settle(now)
 
+    @property
+    def _time_to_close(self) -> float:
+        return self._limits.drain_timeout if self._outgoing.size else self._limits.close_timeout
+
     def abort(self, error: Exception | None, now: float) -> None:
-        """Say the protocol's word for it, and end."""
+        """Say the protocol's word for it, and end. Where the socket is full that word is lost: nobody waits for it."""
         if self.ended:
             return
         self._outgoing.clear()

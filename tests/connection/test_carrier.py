@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from taps_security.connection import driver as driver_module
 from taps_security.connection.carrier import StreamCarrier
 from taps_security.connection.driver import Driver
 from taps_security.stack.asks import Ask
@@ -279,6 +280,35 @@ async def test_closing_while_the_socket_is_full_sends_everything_first(pair: tup
     server.close()
     await until(lambda: client.saw(Terminated))
     assert client.end == Terminated(CloseKind.CLEAN)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_reset_that_takes_octets_with_it_is_no_clean_end(
+    raw: tuple[End, socket.socket], monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """Both said goodbye, but the socket is full of what was said before: by reset, or by its patience, it is lost."""
+    client, peer = raw
+    client.driver.stack._limits = StreamLimits(close_timeout=0.05)  # type: ignore[attr-defined]
+    monkeypatch.setattr(driver_module, "LINGER", 0.05)
+    while not client.carrier.blocked:
+        send(client.stack, bytes(50_000))
+        client.driver.pump()
+    while client.stack.pending:  # the rest fits into the slab that waits
+        client.stack._outgoing.clear()
+        client.stack._sealed.clear()
+        client.stack._count_pending()
+    peer.send(unit(UnitKind.CONTROL, b"\0"))
+    await until(lambda: any(isinstance(event, Received) and event.end for event in client.events))
+    client.close()
+    assert not client.saw(Terminated)
+    if not silent:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        peer.close()
+    await until(lambda: client.saw(Terminated))
+    expected = (CloseKind.ABORTED, Reason.TIMEOUT) if silent else (CloseKind.RESET, Reason.RESET)
+    assert (client.end.how, client.end.error.reason) == expected  # type: ignore[union-attr]
+    assert client.socket.fileno() == -1
+    assert len(shared_buffers(asyncio.get_running_loop()).slabs._free) == 1  # the one that waited came back
 
 
 async def test_everything_after_the_end_is_harmless(pair: tuple[End, End]) -> None:

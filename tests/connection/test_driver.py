@@ -9,6 +9,7 @@ import pytest
 
 from taps_security.connection import driver as module
 from taps_security.connection.driver import Driver
+from taps_security.stack.errors import Reason
 from taps_security.stack.events import (
     CloseKind,
     CloseTransport,
@@ -336,7 +337,24 @@ def test_a_clean_end_waits_only_so_long_and_its_time_is_its_own(script: Script) 
     script.loop.until(4.0 + module.LINGER - 0.1)
     assert CLEAN not in script.seen
     script.loop.until(4.0 + module.LINGER)
-    assert script.seen[-2:] == ["close", CLEAN]
+    assert CLEAN not in script.seen
+    *_, how, end = script.seen
+    assert (how, end.how, end.error.reason) == ("reset", CloseKind.ABORTED, Reason.TIMEOUT)
+    assert not script.loop.waiting
+
+
+def test_a_clean_end_whose_last_octets_are_lost_is_none(script: Script) -> None:
+    script.output.append(b"last words")
+    script.fits = False
+    script.events.extend([FIN, CLEAN])
+    script.driver.pump()
+    script.driver.transport_ended(0, TransportEnd.FIN)  # the peer's end is no news
+    assert script.seen == [b"last words"]
+    for how in (TransportEnd.ERROR, TransportEnd.RESET):
+        script.driver.transport_ended(0, how)
+    assert script.seen[1] == "reset"
+    assert (script.seen[2].how, script.seen[2].error.reason) == (CloseKind.RESET, Reason.RESET)
+    assert len(script.seen) == 3
     assert not script.loop.waiting
 
 

@@ -31,7 +31,7 @@ from taps_security.stack.events import (
     Terminated,
     TransportEnd,
 )
-from taps_security.stack.layers import UnitKind
+from taps_security.stack.layers import Slab, UnitKind
 from taps_security.stack.stack import SendOptions
 from taps_security.stack.stream import PLAINTEXT, StreamLimits, StreamStack
 from tests.stack.null import (
@@ -478,6 +478,53 @@ def test_close_waits_for_the_peers_end_only_so_long() -> None:
     assert not client.ended
     client.deadline_reached(15.0)
     assert ended_by(client).how is CloseKind.CLEAN
+
+
+def test_close_gives_a_peer_that_takes_nothing_only_so_long() -> None:
+    client, _ = established()
+    client.send(0, (bytes(3000),), SendOptions(token=1), 0.0)
+    client.close(10.0)
+    assert client.deadline == 40.0
+    feed(client, data(b"talking, not listening"), 20.0)
+    client.close(21.0)
+    assert client.deadline == 40.0  # what the peer sends does not count
+    out = client.transmit(Slab(buffer := bytearray(2000), memoryview(buffer)), 1, 30.0)
+    assert out is not None
+    assert client.deadline == 60.0  # some of it was taken
+    client.deadline_reached(60.0)
+    events = drain(client)
+    assert CloseTransport(0, TransportEnd.RESET) in events
+    (sent,) = (event for event in events if isinstance(event, FlowSent))
+    assert (last(events).how, last(events).error) == (CloseKind.ABORTED, sent.error)
+    assert isinstance(sent.error, ConnectionLost)
+    assert sent.error.reason is Reason.TIMEOUT
+    assert "octets were not sent" in str(sent.error)
+
+
+def test_once_everything_is_taken_only_the_peers_end_is_waited_for() -> None:
+    client, _ = established()
+    send(client, bytes(3000))
+    client.close(10.0)
+    transmit(client, now=12.0)
+    assert client.deadline == 17.0
+    client.deadline_reached(17.0)
+    assert ended_by(client) == Terminated(CloseKind.CLEAN, None)
+
+
+@pytest.mark.parametrize("how", [TransportEnd.RESET, TransportEnd.ERROR])
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_reset_behind_both_goodbyes_is_clean_only_if_nothing_was_left(how: TransportEnd, taken: bool) -> None:
+    client, _ = established()
+    client.send(0, (b"last words",), SendOptions(end=True), 0.0)
+    client.transmit(Slab(buffer := bytearray(2000), memoryview(buffer)), 1, 0.0)
+    feed(client, CLEAN_END)
+    assert not client.ended  # our goodbye is pending
+    if taken:
+        client.transmit(Slab(buffer := bytearray(2000), memoryview(buffer)), 1, 0.0)
+        assert ended_by(client).how is CloseKind.CLEAN
+    client.transport_ended(0, how, 0.0)
+    if not taken:
+        assert ended_by(client).how is CloseKind.RESET
 
 
 def test_a_protocol_without_a_word_for_the_end_closes_too() -> None:
