@@ -11,6 +11,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..stack.asks import (
@@ -42,6 +43,30 @@ class SessionStore(Protocol):
         """The session, removed: a ticket is used once."""
 
 
+class Claims:
+    """Tokens that were claimed, each until its time is over (unix seconds). A claim costs a heap's depth."""
+
+    __slots__ = ("_order", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens: set[tuple[str, bytes]] = set()
+        self._order: list[tuple[float, str, bytes]] = []  # a heap: what expires first stands in front
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def once(self, kind: str, token: bytes, until: float, now: float) -> bool:
+        """True exactly once for each token until `until`."""
+        order, tokens = self._order, self._tokens
+        while order and order[0][0] <= now:
+            tokens.discard(heappop(order)[1:])
+        if (kind, token) in tokens:
+            return False
+        tokens.add((kind, token))
+        heappush(order, (until, kind, token))
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """Where answers come from, for one role of one endpoint."""
@@ -53,7 +78,7 @@ class Answers:
     psk_callback: Callable[[bytes], Any] | None = None  # identity -> key, None, or an awaitable of either
     sessions: SessionStore | None = None
     trust_callback: TrustCallback | None = None
-    claimed: dict[tuple[str, bytes], float] = field(default_factory=dict, repr=False)
+    claimed: Claims = field(default_factory=Claims, repr=False)
 
 
 class Answerer:
@@ -158,14 +183,8 @@ class Answerer:
         return self._answers.sessions.find(request.ticket) if self._answers.sessions is not None else None
 
     def _claim_once(self, request: ClaimOnce) -> object:
-        claimed, now = self._answers.claimed, self._answers.wall_clock()
-        for key in [key for key, until in claimed.items() if until <= now]:
-            del claimed[key]
-        key = (request.kind, request.token)
-        if key in claimed:
-            return False
-        claimed[key] = request.until
-        return True
+        answers = self._answers
+        return answers.claimed.once(request.kind, request.token, request.until, answers.wall_clock())
 
     _METHODS: dict[type, Callable[[Answerer, Any], object]] = {  # noqa: RUF012
         VerifyPeer: _verify_peer,

@@ -6,9 +6,8 @@ and acknowledgements go on meanwhile, held input is bounded. A type enters with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 AskId: TypeAlias = int
 
@@ -86,13 +85,3 @@ class AskWithdrawn:
     """The answer is no longer wanted; a late one is ignored."""
 
     id: AskId
-
-
-Answer: TypeAlias = Callable[[AskId, object], None]
-
-
-class Asking(Protocol):
-    """Whatever asks."""
-
-    def answer(self, ask: AskId, result: object, now: float) -> None:
-        """The result of `ask`, or `Refused`."""
