@@ -4,6 +4,7 @@
     serve.py     connect.py  race.py  demo.py          profile.py   TOML profiles
     keygen.py    protocols.py  status.py               pictures.py  tables, and the bars of a race
     relay.py     standard input and output             errors.py    any exception -> one line and a status
+    apps.py      what a server does                    sessions.py  sessions in a file
 
 Exit status: 0 done; 1 no connection, or lost; 2 usage; 130 interrupted. The words of the output, and the keys of the
 JSON, are relied on by other programs.
@@ -26,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    from .main import run  # noqa: PLC0415 -- without the extra there is nothing to import it with
+    try:
+        from .main import run  # noqa: PLC0415 -- without the extra there is nothing to import it with
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # before a command had begun
+        return 130

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..connection.assembly import KeyLog
 from ..connection.connection import Connection
 from ..connection.preconnection import HANDSHAKE_TIMEOUT, Preconnection
 from ..properties.endpoints import RemoteEndpoint
@@ -29,7 +30,7 @@ class Call:
     explain: bool = False
     report: bool = False
     session_file: Path | None = None
-    key_log: object | None = None
+    key_log: KeyLog | None = None
 
     def preconnection(self) -> Preconnection:
         """The declarations, ready to initiate. ConfigurationError."""
@@ -40,7 +41,7 @@ class Call:
             remote_endpoints=[self.remote],
             transport_properties=self.declared.transport,
             security_parameters=security,
-            key_log=self.key_log,  # type: ignore[arg-type]
+            key_log=self.key_log,
         )
 
     async def initiate(self, preconnection: Preconnection) -> Connection:

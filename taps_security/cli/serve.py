@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..connection.assembly import KeyLog
 from ..connection.candidates import require_stacks
 from ..connection.connection import Connection
 from ..connection.listener import Listener
@@ -36,7 +37,7 @@ class Service:
     once: bool = False
     grace: float = GRACE
     control: Path | None = None
-    key_log: object | None = None
+    key_log: KeyLog | None = None
     verbose: bool = False
 
 
@@ -133,7 +134,7 @@ class _Server:
                 local_endpoints=[service.local],
                 transport_properties=declared.transport,
                 security_parameters=declared.security.replace(stacks=stacks),
-                key_log=service.key_log,  # type: ignore[arg-type]
+                key_log=service.key_log,
             )
 
         considered = made(declared.security.stacks).considered(Role.SERVER)

@@ -45,7 +45,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["connect", "::1:443"], ["HOST:PORT", "[2001:db8::1]:4433"]),
         (["connect", "127.0.0.1:0"], ["port", "0", "from 1 to 65535"]),
         (["connect", "127.0.0.1:70000"], ["port", "70000", "65535"]),
-        (["connect", "host:1", "--timeout", "soon"], ["--timeout", "number"]),
+        (["connect", "host:1", "--timeout", "soon"], ["--timeout"]),
         (["connect", "host:1", "--timeout", "-1"], ["--timeout"]),
         (["connect", "host:1", "--stack", "tsl"], ["'tsl'", "did you mean 'tls'"]),
         (["connect", "host:1", "--stack", "tls/9"], ["'tls/9'", "'1.3'"]),
