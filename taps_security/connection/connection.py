@@ -412,6 +412,7 @@ class Connection:
     def abort(self, error: Exception | None = None) -> None:
         """End at once; what is queued is dropped, the transport is reset."""
         if self.state is not ConnectionState.CLOSED:
+            self.state = ConnectionState.CLOSING  # Closed follows at once, or when the driver is done with this turn
             self._stack.abort(error, self._loop.time())
             self._driver.pump()
 
