@@ -57,7 +57,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "endpoint_authentication": Provided(True, "certificates, or an external pre-shared key"),
         "mutual_authentication": _mutual(security, role),
         "source_validation": Provided(True, "TCP's handshake"),
-        "pre_shared_key": Provided(bool(security.psks), "as it was given"),
+        "pre_shared_key": Provided(_keyed(security, role), "as it was given"),
         "algorithm_agility": _YES,
         "application_negotiation": _YES,
         "configuration_extensions": _YES,
@@ -75,8 +75,14 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
     }
 
 
+def _keyed(security: SecurityParameters, role: Role) -> bool:
+    """Whether there may be an external pre-shared key: a listener may look each one up."""
+    return bool(security.psks) or (role is Role.SERVER and security.psk_callback is not None)
+
+
 def _mutual(security: SecurityParameters, role: Role) -> Provided:
-    if security.psks:
+    certified = bool(security.identities) if role is Role.SERVER else security.trust_of(role) is not None
+    if _keyed(security, role) and not certified:
         return Provided(True, "the pre-shared key authenticates both sides")
     if role is Role.CLIENT:
         return Provided(bool(security.identities), "" if security.identities else "no identity was given")
@@ -88,10 +94,10 @@ def _mutual(security: SecurityParameters, role: Role) -> Provided:
 
 def credentials(security: SecurityParameters, role: Role) -> str | None:
     """What is missing, or None."""
-    keyed = bool(security.psks)
+    keyed = _keyed(security, role)
     if role is Role.SERVER:
         if not security.identities and not keyed:
-            return "a certificate with its key (identity=) or a pre-shared key (psk=)"
+            return "a certificate with its key (identity=) or a pre-shared key (psk=, psk_callback=)"
         if security.asks_clients is not Asked.NONE and security.trust is None and security.trust_callback is None:
             return "whom to trust (trust=), since clients are asked for certificates"
         return None
@@ -170,7 +176,7 @@ class TlsScreener:
             client_authentication=_ASKED[security.asks_clients],
             ticket_keys=keys,
             stateful_sessions=stateful,
-            external_psks=bool(security.psks),
+            external_psks=_keyed(security, Role.SERVER),
             certificates=bool(security.identities),
             random=environment.random,
             wall_clock=environment.wall_clock,

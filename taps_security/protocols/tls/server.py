@@ -299,15 +299,16 @@ class ServerHandshake(TlsHandshake):
             self._ask(FindPsk(imported.external_identity), by_import)
 
     def _take_external(self, index: int, identity: bytes, result: object) -> bool:
+        if isinstance(result, Refused):  # the lookup failed, which is not the same as an identity that nobody knows
+            raise own_failure("the pre-shared key could not be looked up", result)
         if isinstance(result, PreSharedKey):  # as applications give it
             result = ExternalPsk(identity=result.identity, key=result.key, imported=self._options.import_psk)
         if not isinstance(result, ExternalPsk):
             return False
         psk = accept_external(result, identity, self._running.hashes, self._prefix)
-        if psk is None:
-            return False
-        self._accept_psk(index, psk, PskPeer(result.identity))
-        return True
+        if psk is not None:
+            self._accept_psk(index, psk, PskPeer(result.identity))
+        return psk is not None
 
     def _accept_psk(self, index: int, psk: OfferedPsk, identity: object) -> None:
         """Check the binder, then go on with this key (RFC 8446 §4.2.11)."""
