@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.credentials import write_credentials
 from benchmarks.jobs import SERVER_NAME
+from benchmarks.ours import CIPHERSUITES
 from taps_security.crypto.aead import AES_256_GCM, new_aead
 from taps_security.crypto.signature import SignatureScheme, sign
 from taps_security.crypto.trust import TrustAnchors, verify_chain
@@ -85,7 +86,7 @@ class Pair:
     """A client and a server with the benchmark's certificates."""
 
     def __init__(self, folder: Path) -> None:
-        options = {"tls": TlsOptions(ciphersuites=("TLS_AES_256_GCM_SHA384",), tickets=0)}
+        options = {"tls": TlsOptions(ciphersuites=CIPHERSUITES, tickets=0)}
         identity = Identity.file(folder / f"{SERVER_NAME}.pem", folder / f"{SERVER_NAME}.key")
         environment = Environment(random=os.urandom, wall_clock=time.time)
         tls, transport = descriptor("tls"), TransportProperties()

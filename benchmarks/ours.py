@@ -7,7 +7,7 @@ that the peers agree on (TLS_AES_256_GCM_SHA384, the first of OpenSSL's list). S
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import taps_security as taps
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:  # the start-up measurement loads this module alone
 HOST = "127.0.0.1"
 SERVER_NAME = "server.example"
 CLIENT_NAME = "client.example"
-CIPHERSUITE = "TLS_AES_256_GCM_SHA384"
+CIPHERSUITES: Any = ("TLS_AES_256_GCM_SHA384",)  # by name
 REPLY = b"k"
 
 
 # -- what both sides declare ----------------------------------------------------------------------------------------
 def listening(job: Job) -> taps.Preconnection:
     """A server with the benchmark's certificate; with `mutual` it demands and checks the client's."""
-    options = taps.TlsOptions(ciphersuites=(CIPHERSUITE,), tickets=job.settings.get("tickets", 2))
+    options = taps.TlsOptions(ciphersuites=CIPHERSUITES, tickets=job.settings.get("tickets", 2))
     return taps.Preconnection(
         local_endpoints=[taps.LocalEndpoint(ip_address=HOST, port=0)],
         security_parameters=taps.SecurityParameters(
@@ -46,7 +46,7 @@ def initiating(job: Job) -> taps.Preconnection:
             trust=taps.Trust.file(job.credential("ca.pem")),
             server_name=SERVER_NAME,
             stacks=["tls/1.3"],
-            options={"tls": taps.TlsOptions(ciphersuites=(CIPHERSUITE,))},
+            options={"tls": taps.TlsOptions(ciphersuites=CIPHERSUITES)},
         ),
     )
 

@@ -86,18 +86,17 @@ async def work_streams(job: Job) -> float:
         writer.close()
         await writer.wait_closed()
 
+    async def echoed() -> StreamRounds:
+        rounds = StreamRounds(*await connect(), job)
+        await rounds.echo(1)
+        return rounds
+
     if job.work == "handshakes":
         return await clock.handshake_rate(job, handshake)
     if job.work == "idle":
-        return await clock.idle_memory(job, lambda: _echoed_stream(connect, job))
+        return await clock.idle_memory(job, echoed)
     connections = [StreamRounds(*await connect(), job) for _ in range(job.connections)]
     return await clock.rate_of_many(job, [getattr(connection, job.work) for connection in connections])
-
-
-async def _echoed_stream(connect: Any, job: Job) -> object:
-    rounds = StreamRounds(*await connect(), job)
-    await rounds.echo(1)
-    return rounds
 
 
 class StreamRounds:

@@ -126,7 +126,7 @@ def names(candidates: Sequence[Candidate]) -> tuple[str, ...]:
 
 # -- the works --------------------------------------------------------------------------------------------------------
 def bulk(avx512: bool) -> Group:
-    """One connection, client to server. The peers' best sizes were found by trying 16 KiB to 1 MiB for each."""
+    """One connection, client to server. Sizes of sends: the best of 16 KiB to 1 MiB, found for each side."""
 
     def job(size: int) -> dict[str, Any]:
         return {"work": "bulk", "size": size, "warm": 64 * MIB, "count": 1024 * MIB}
