@@ -43,6 +43,8 @@ _UNCHANGED = (
     ExtensionType.SERVER_NAME,
     ExtensionType.SUPPORTED_GROUPS,
     ExtensionType.SIGNATURE_ALGORITHMS,
+    ExtensionType.SIGNATURE_ALGORITHMS_CERT,
+    ExtensionType.CERTIFICATE_AUTHORITIES,
     ExtensionType.ALPN,
     ExtensionType.RECORD_SIZE_LIMIT,
     ExtensionType.SUPPORTED_VERSIONS,
@@ -80,7 +82,8 @@ def read_client_hello_untrusted(message: bytes) -> HelloFacts:
     if versions is None or TLS_1_3 not in parse_supported_versions_untrusted(versions):
         raise incompatible(Reason.NO_COMMON_VERSION, "the client does not speak TLS 1.3", "4.2.1")
     if hello.legacy_version != TLS_1_2:
-        raise incompatible(Reason.NO_COMMON_VERSION, f"legacy_version is 0x{hello.legacy_version:04x}", "4.1.2")
+        text = f"legacy_version is 0x{hello.legacy_version:04x} (RFC 9846 §4.1.2)"
+        raise incompatible(Reason.NO_COMMON_VERSION, text, "4.1.2")
     if hello.compression_methods != b"\0":
         raise illegal("legacy_compression_methods is not null alone", "4.1.2")
     _check_present(extensions)
@@ -119,9 +122,10 @@ def _check_present(extensions: Extensions) -> None:
 
 
 def _check_shares(groups: tuple[int, ...], shares: tuple[KeyShareEntry, ...]) -> None:
-    seen = set()
+    """RFC 8446 §4.2.8. Sets: a hello has room for 13,000 shares and 32,000 groups, and nobody is authenticated yet."""
+    offered, seen = frozenset(groups), set()
     for entry in shares:
-        if entry.group in seen or entry.group not in groups:
+        if entry.group in seen or entry.group not in offered:
             raise illegal(f"the key share for group 0x{entry.group:04x} comes twice or is not of its groups", "4.2.8")
         seen.add(entry.group)
 

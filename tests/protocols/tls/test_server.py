@@ -180,6 +180,8 @@ def test_the_second_hello_must_be_the_first_with_what_was_asked() -> None:
         extended(ExtensionType.COOKIE, b"\0\x01x"),
         extended(ExtensionType.ALPN, b"\0\x03\x02h3"),
         extended(ExtensionType.SERVER_NAME, None),
+        extended(ExtensionType.SIGNATURE_ALGORITHMS_CERT, b"\0\x02\x04\x03"),
+        extended(ExtensionType.CERTIFICATE_AUTHORITIES, b"\0\x03\0\x01a"),
         extended(ExtensionType.EARLY_DATA, b""),
         extended(ExtensionType.KEY_SHARE, b"\0\0"),
     ]
