@@ -6,7 +6,9 @@ import asyncio
 import heapq
 import itertools
 import math
+import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
+from ..protocols.registry import Environment
 from .links import nanoseconds
 from .network import HostNetwork, Network
 from .sockets import SimulatedSocket, socket_name
@@ -69,7 +72,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
     Timers of one instant run in the order in which they were set. call_later() and asyncio.sleep() end on whole
     nanoseconds, so 0.1 s after 0.2 is 0.3; call_at() is taken as it is. No timer runs early.
 
-    `network` holds hosts, links and faults; `taps_network` is what the library finds and uses as its network.
+    `network` holds hosts, links and faults; `taps_network` is what the library finds and uses as its network, and
+    `taps_environment` what security protocols find as randomness and wall clock. The randomness comes from the seed,
+    so that a run can be had again: it keeps no secret. The wall clock begins at `starts_at` (unix seconds; None: what
+    the real one shows, so that real certificates are valid) and goes on with the virtual time.
     Threads of your own that call call_soon_threadsafe() need `with loop.standing_still():` around the wait for them.
     """
 
@@ -77,7 +83,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _scheduled: list[_Timer]
     _default_executor: Executor | None
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, starts_at: float | None = None) -> None:
         super().__init__()
         self._now = 0.0
         self._clock_resolution = math.ulp(0.0)  # asyncio runs what is due before now + resolution: due now, no later
@@ -90,6 +96,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._woken = threading.Event()
         self.network = Network(self, seed)
         self.taps_network = HostNetwork(self.network)
+        self._starts_at = time.time() if starts_at is None else starts_at
+        octets = random.Random(f"octets of {seed}")  # noqa: S311 -- not that of the faults, so that neither moves the other
+        self.taps_environment = Environment(random=octets.randbytes, wall_clock=self._wall_clock)
 
     def __repr__(self) -> str:
         return f"<VirtualLoop seed={self.network.seed} time={self._now} running={self.is_running()}>"
@@ -98,6 +107,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
+
+    def _wall_clock(self) -> float:
+        return self._starts_at + self._now
 
     def call_later(
         self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
@@ -294,13 +306,20 @@ class VirtualLoop(asyncio.BaseEventLoop):
             await super().shutdown_default_executor()
 
 
-def run(main: Callable[[Network], Coroutine[Any, Any, T]], *, seed: int = 0, debug: bool | None = None) -> T:
+def run(
+    main: Callable[[Network], Coroutine[Any, Any, T]],
+    *,
+    seed: int = 0,
+    starts_at: float | None = None,
+    debug: bool | None = None,
+) -> T:
     """Run `main(network)` on a new VirtualLoop and return its result, as asyncio.run() does on a real one.
 
-    What it raises carries the note "simulation seed: N", which tracebacks and pytest print.
+    `seed` and `starts_at` are those of the loop. What it raises carries the note "simulation seed: N", which tracebacks
+    and pytest print.
     """
     try:
-        with asyncio.Runner(loop_factory=lambda: VirtualLoop(seed), debug=debug) as runner:
+        with asyncio.Runner(loop_factory=lambda: VirtualLoop(seed, starts_at=starts_at), debug=debug) as runner:
             return runner.run(_start(main))
     except BaseException as error:
         error.add_note(f"simulation seed: {seed}")

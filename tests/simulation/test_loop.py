@@ -169,6 +169,33 @@ def test_every_failure_tells_the_seed() -> None:
     assert caught.value.__notes__ == ["simulation seed: 42"]
 
 
+def test_the_wall_clock_goes_with_the_virtual_time_from_where_it_was_put() -> None:
+    async def main(network: Network) -> tuple[float, float]:
+        clock = network.loop.taps_environment.wall_clock
+        begun = clock()
+        await asyncio.sleep(86_400)
+        return begun, clock()
+
+    assert run(main, starts_at=1e9) == (1e9, 1e9 + 86_400)
+    begun, ended = run(main)
+    assert abs(begun - time.time()) < 60
+    assert ended - begun == pytest.approx(86_400)
+
+
+def test_randomness_comes_from_the_seed_and_faults_do_not_move_it() -> None:
+    def octets(seed: int, faults: int) -> bytes:
+        async def main(network: Network) -> bytes:
+            for _ in range(faults):
+                network.random.random()
+            random = network.loop.taps_environment.random
+            return random(16) + random(16)
+
+        return run(main, seed=seed)
+
+    assert octets(1, 0) == octets(1, 5) != octets(2, 0)
+    assert len(set(octets(1, 0))) > 16
+
+
 def test_a_runner_takes_it_as_any_loop() -> None:
     async def main() -> float:
         await asyncio.sleep(5)
