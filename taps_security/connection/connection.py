@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .asks import Answerer
     from .preconnection import Preconnection
 
-PUMP_AT = 128 * 1024  # octets that wait for the socket before a send() pumps by itself
+PUMP_AT = 256 * 1024  # octets that wait for the socket before a send() pumps by itself
 YIELD_AT = 1024 * 1024  # octets that one task sends before it lets the others run
 COPY_BELOW = 64 * 1024  # views smaller than this are copied when nobody takes them at once: they would pin a buffer
 
@@ -53,6 +53,9 @@ class ConnectionState(Enum):
     ESTABLISHED = "established"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+_ESTABLISHED = ConnectionState.ESTABLISHED
 
 
 class Owner(Protocol):
@@ -165,18 +168,34 @@ class Connection:
         (half close). `timeout`: seconds to wait for room; TimeoutError leaves the connection as it was, and nothing
         of this call sent. Raises LocalError after the end of sending, or what ended the connection.
         """
-        chunks = (data,) if type(data) is bytes else _freeze(data)
-        if final or context is not None or self.state is not ConnectionState.ESTABLISHED:
+        if type(data) is not bytes or context is not None or final or self.state is not _ESTABLISHED:
+            await self._send_slowly(data, context, final=final, timeout=timeout)
+        elif not self._stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, 0.0):
+            await self._send_slowly(data, None, final=False, timeout=timeout)
+        elif self._stack.pending >= PUMP_AT:
+            await self._pump()
+        elif not self._driver.will_pump:
+            self._driver.schedule()
+
+    async def _send_slowly(
+        self, data: Buffer | Sequence[Buffer], context: MessageContext | None, *, final: bool, timeout: float | None
+    ) -> None:
+        """All that send() may be asked for, and the waiting for room."""
+        chunks = _freeze(data)
+        options = DEFAULT_SEND_OPTIONS
+        if final or context is not None or self.state is not _ESTABLISHED:
             options = self._send_options(context, final=final)
-        else:
-            options = DEFAULT_SEND_OPTIONS
         taken = self._stack.send(self._flow, chunks, options, 0.0)
         if not taken and not options.end and any(map(len, chunks)):
             async with asyncio.timeout(timeout):
-                taken = await self._send_blocked(chunks, options)
-        if self._stack.pending < PUMP_AT:
+                await self._send_blocked(chunks, options)
+        if self._stack.pending >= PUMP_AT:
+            await self._pump()
+        else:
             self._driver.schedule()
-            return
+
+    async def _pump(self) -> None:
+        """Enough waits to be worth the socket's while; from time to time others have their turn."""
         self._driver.pump()
         self._since_yield += PUMP_AT
         if self._since_yield > YIELD_AT:

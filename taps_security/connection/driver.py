@@ -82,6 +82,7 @@ class Driver:
         "_timer_due",
         "owner",
         "stack",
+        "will_pump",
     )
 
     def __init__(
@@ -97,6 +98,7 @@ class Driver:
         self._timer_due = 0.0
         self._flush: asyncio.Handle | None = None
         self._pumping = False
+        self.will_pump = False  # it is pumping, or will at the end of this turn
         self._resume_due = False  # resume() was called inside a pump
         self._lingering = False
         self._finishing = False  # a FIN is due behind what is queued
@@ -168,7 +170,8 @@ class Driver:
     # -- output ---------------------------------------------------------------------------------------------------
     def schedule(self) -> None:
         """Pump at the end of this loop turn: what is sent meanwhile shares records and datagrams."""
-        if self._flush is None and not self._pumping:
+        if not self.will_pump:
+            self.will_pump = True
             self._flush = self._loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
@@ -182,7 +185,7 @@ class Driver:
         """
         if self._pumping:
             return
-        self._pumping = True
+        self._pumping = self.will_pump = True
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
@@ -209,7 +212,7 @@ class Driver:
                 if not (stack.pending and self._transmit(now)) and not events:
                     break
         finally:
-            self._pumping = False
+            self._pumping = self.will_pump = False
         if self._terminated or self._finishing:
             self._finish()
         elif stack.deadline is not None and (self._timer is None or stack.deadline < self._timer_due):

@@ -231,16 +231,21 @@ class Slab:
     layout: object = None
 
 
+JOIN_ABOVE = 8  # pieces; fewer are copied one by one
+JOIN_AT_MOST = 512 * 1024  # octets
+
+
 class SendBuffer:
-    """Octets waiting to be sealed, in order: references to what the application gave, never copies.
+    """Octets waiting to be sealed, in order: references to what the application gave.
 
     Small pieces are put together into full records; a piece larger than a record is cut without copying the rest.
+    A stack's send() may append to `chunks` and count `size` itself.
     """
 
-    __slots__ = ("_chunks", "_head", "_offset", "size")
+    __slots__ = ("_head", "_offset", "chunks", "size")
 
     def __init__(self) -> None:
-        self._chunks: list[Buffer] = []
+        self.chunks: list[Buffer] = []
         self._head = 0  # index of the first chunk not yet consumed
         self._offset = 0  # octets of it that are consumed
         self.size = 0  # octets waiting
@@ -249,12 +254,12 @@ class SendBuffer:
         """Take a reference to `chunk`; it must not change until it was consumed."""
         size = len(chunk)
         if size:
-            self._chunks.append(chunk)
+            self.chunks.append(chunk)
             self.size += size
 
     def take_alone(self, limit: int) -> bytes | None:
         """All of it, if that is one untouched piece of at most `limit` octets of `bytes`; None: copy_into() it."""
-        chunks = self._chunks
+        chunks = self.chunks
         if self.size > limit or self._head or len(chunks) != 1 or self._offset or type(chunks[0]) is not bytes:
             return None
         self.size = 0
@@ -262,7 +267,10 @@ class SendBuffer:
 
     def copy_into(self, target: memoryview) -> int:
         """Fill `target` from the front and consume what was copied; the number of octets."""
-        chunks, head, offset = self._chunks, self._head, self._offset
+        chunks = self.chunks
+        if len(chunks) - self._head > JOIN_ABOVE and self.size <= JOIN_AT_MOST:
+            self._join()
+        head, offset = self._head, self._offset
         room = len(target)
         done = 0
         while done < room and head < len(chunks):
@@ -290,7 +298,15 @@ class SendBuffer:
         self.size -= done
         return done
 
+    def _join(self) -> None:
+        """Many small pieces become one: a single copy is cheaper than handling each."""
+        chunks, head = self.chunks, self._head
+        if self._offset:
+            chunks[head] = memoryview(chunks[head])[self._offset :]
+        chunks[:] = [b"".join(chunks[head:])]
+        self._head = self._offset = 0
+
     def clear(self) -> None:
         """Drop everything."""
-        self._chunks.clear()
+        self.chunks.clear()
         self._head = self._offset = self.size = 0

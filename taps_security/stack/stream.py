@@ -35,7 +35,7 @@ from .events import (
 )
 from .layered import LayeredStack
 from .layers import Ends, Handshake, HandshakeMessage, PathFacts, SendBuffer, Slab, StreamOpened, StreamRecord, UnitKind
-from .stack import Inbound, SendOptions, Transmit
+from .stack import DEFAULT_SEND_OPTIONS, Inbound, SendOptions, Transmit
 
 CONTROL_ROOM = 18 * 1024  # of a slab: handshake messages are cut so that each piece fits
 
@@ -300,6 +300,22 @@ class StreamStack(LayeredStack):
 
         Raises LocalError after the end of sending.
         """
+        outgoing = self._outgoing
+        size = outgoing.size
+        if options is DEFAULT_SEND_OPTIONS and self.complete and not (self._sending_over or self.ended):
+            if size >= self._limits.send_high:
+                self._blocked = True
+                return 0
+            for chunk in chunks:
+                outgoing.chunks.append(chunk)
+                outgoing.size += len(chunk)
+            taken = outgoing.size - size
+            self.pending += taken
+            return taken
+        return self._send_with(chunks, options, now)
+
+    def _send_with(self, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
+        """A send with a token or an end, or before the handshake is complete."""
         if self.ended or self._sending_over:
             raise LocalError("send(): this connection sends nothing more")
         outgoing = self._outgoing

@@ -51,7 +51,7 @@ async def test_a_peer_that_ends_during_the_handshake(pki: Pki, linger: bytes | N
 
 
 async def test_a_wrong_name_an_expired_and_an_untrusted_certificate(pki: Pki) -> None:
-    refused = ((pki.wrong_name, "elsewhere.example"), (pki.expired, "expired"), (pki.untrusted, "issuer"))
+    refused = ((pki.wrong_name, "elsewhere.example"), (pki.expired, "expired"), (pki.untrusted, "trust anchor"))
     for identity, word in refused:
         async with service(pki, identity=taps.Identity(identity)) as listener:
             with pytest.raises(taps.EstablishmentError) as caught:

@@ -38,9 +38,9 @@ def test_many_small_chunks_do_not_stay() -> None:
     for _ in range(200):
         buffer.append(b"ab")
     copied(buffer, 301)
-    assert len(buffer._chunks) < 60
+    assert len(buffer.chunks) < 60
     assert len(copied(buffer, 1000)) == 99
-    assert not buffer._chunks
+    assert not buffer.chunks
 
 
 def test_a_chunk_is_referenced_not_copied() -> None:
