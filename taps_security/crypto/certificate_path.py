@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
-__all__ = ["CertificateError", "CertificateReason", "check_leaf", "check_path", "is_edwards", "why_refused"]
+__all__ = [
+    "CertificateError",
+    "CertificateReason",
+    "check_leaf",
+    "check_path",
+    "check_signs",
+    "is_edwards",
+    "why_refused",
+]
 
 _SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 _CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
@@ -173,6 +181,13 @@ def _check_purpose(leaf: x509.Certificate, usage: Literal["server", "client"]) -
     wanted = _SERVER_AUTH if usage == "server" else _CLIENT_AUTH
     if purposes is not None and not {wanted, _ANY_PURPOSE} & {purpose.dotted_string for purpose in purposes}:
         raise CertificateError(_R.BAD_USAGE, f"{_called(leaf)} is not for use as a {usage} (extended key usage)")
+    check_signs(leaf)
+
+
+def check_signs(leaf: x509.Certificate) -> None:
+    """A key usage must have the digitalSignature bit (RFC 8446 §4.4.2.2), which the library does not ask for."""
+    from cryptography import x509  # noqa: PLC0415 - 25 ms
+
     key_usage = _extension(leaf, x509.KeyUsage)
     if key_usage is not None and not key_usage.digital_signature:
         raise CertificateError(_R.BAD_USAGE, f"{_called(leaf)} is not for digital signatures (key usage)")

@@ -285,9 +285,14 @@ def _signing(key: object) -> PublicKey:
 
 def schemes_of(certificate: bytes) -> tuple[SignatureScheme, ...]:
     """The schemes a certificate's key may be used with: rsa_pss_pss for RSASSA-PSS keys only; CredentialError."""
-    key = public_key_of(certificate)
-    oid = parse_certificate_untrusted(certificate).public_key_algorithm_oid.dotted_string
-    return schemes_for(key, rsa_pss_oid=oid == _RSASSA_PSS)
+    parse_certificate_untrusted(certificate)
+    return _schemes(bytes(certificate))
+
+
+@lru_cache(maxsize=256)
+def _schemes(certificate: bytes) -> tuple[SignatureScheme, ...]:
+    oid = _parse(certificate).public_key_algorithm_oid.dotted_string
+    return schemes_for(_public_key(certificate), rsa_pss_oid=oid == _RSASSA_PSS)
 
 
 def spki_of(key: PrivateKey | PublicKey) -> bytes:

@@ -27,6 +27,7 @@ from taps_security.crypto.certificate_path import (
     CertificateReason,
     check_leaf,
     check_path,
+    check_signs,
     is_edwards,
     why_refused,
 )
@@ -264,6 +265,7 @@ def _verify_webpki(
         else:
             assert server_name is not None
             policy.build_server_verifier(_subject(server_name)).verify(chain[0], chain[1:])
+        check_signs(chain[0])
     except VerificationError as error:
         raise why_refused(error, chain, anchors.parsed, names, server_name, at, usage) from None
     except CertificateError:

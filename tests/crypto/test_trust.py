@@ -255,3 +255,15 @@ def test_x509_is_imported_only_when_used():
         "sys.exit('cryptography.x509' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("usage", ["server", "client"])
+def test_a_key_that_is_not_for_signatures_does_not_authenticate(usage):
+    """RFC 8446 §4.4.2.2, on the library's path too."""
+    root = authority()
+    good = leaf(NAME, extra=((key_usage(), True),))
+    bad = leaf(NAME, extra=((key_usage(sign=False), True),))
+    anchors = TrustAnchors([root.made()])
+    verify_chain(anchors, [good.made(root)], NAME, NOW, usage)
+    refused = refusal(anchors, [bad.made(root)], usage=usage)
+    assert (refused.reason, "digital signatures" in str(refused)) == (R.BAD_USAGE, True)

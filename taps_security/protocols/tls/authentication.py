@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from taps_security.crypto.certificates import CredentialError, Identity, public_key_of
+from taps_security.crypto.certificates import CredentialError, Identity, public_key_of, schemes_of
 from taps_security.crypto.signature import SignatureError, SignatureScheme, verify
 from taps_security.crypto.trust import CertificateReason
 from taps_security.stack.asks import Refused
@@ -70,14 +70,19 @@ def signed_content(context: bytes, transcript_hash: bytes) -> bytes:
 
 
 def check_signature(certificate: bytes, message: CertificateVerify, content: bytes) -> None:
-    """Raise AuthenticationFailed unless the key of `certificate` (DER) signed `content`."""
+    """Raise AuthenticationFailed unless the key of `certificate` (DER) signed `content` in a way that is the key's own.
+
+    RSA keys belong to rsa_pss_rsae or to rsa_pss_pss, as their certificate names them (RFC 8446 §4.2.3).
+    """
     try:
-        key = public_key_of(certificate)
+        key, schemes = public_key_of(certificate), schemes_of(certificate)
     except CredentialError as error:
         raise AuthenticationFailed(
             f"the peer's certificate cannot be used: {error}", reason=Reason.BAD_CERTIFICATE, section="RFC 8446 §4.4.2"
         ) from None
     try:
+        if message.algorithm not in schemes:
+            raise SignatureError
         verify(key, SignatureScheme(message.algorithm), message.signature, content)
     except SignatureError:
         raise AuthenticationFailed(

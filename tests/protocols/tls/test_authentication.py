@@ -47,6 +47,18 @@ def test_signatures() -> None:
     assert caught.value.reason is Reason.BAD_CERTIFICATE
 
 
+def test_rsa_keys_sign_as_their_certificate_names_them() -> None:
+    """RFC 8446 §4.2.3: rsa_pss_pss is for RSASSA-PSS keys alone, though the octets of the signature are the same."""
+    ours = identity("server.example", "rsa2048")
+    assert ours.private_key is not None
+    content = signed_content(SERVER_CONTEXT, bytes(32))
+    signature = sign(ours.private_key, SignatureScheme.RSA_PSS_RSAE_SHA256, content)
+    check_signature(ours.chain[0], CertificateVerify(SignatureScheme.RSA_PSS_RSAE_SHA256, signature), content)
+    with pytest.raises(AuthenticationFailed) as caught:
+        check_signature(ours.chain[0], CertificateVerify(SignatureScheme.RSA_PSS_PSS_SHA256, signature), content)
+    assert caught.value.reason is Reason.BAD_SIGNATURE
+
+
 def test_what_is_refused_in_messages() -> None:
     assert read_certificate_untrusted(Certificate(b"", (b"a", b"b")).encode()[4:]).chain == (b"a", b"b")
     for wrong, reason in (
