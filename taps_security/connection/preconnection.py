@@ -40,6 +40,8 @@ HANDSHAKE_TIMEOUT = 10.0  # seconds that one candidate, or one accepted connecti
 MAX_ESTABLISHING = 1024  # accepted connections that are not ready yet
 BACKLOG = 512  # ready connections that nobody took yet, and what the kernel holds
 
+Listen = Callable[[Address], ListeningSocket]  # raises OSError
+
 _ROLES = {"initiate": Role.CLIENT, "listen": Role.SERVER}
 
 
@@ -181,7 +183,13 @@ class Preconnection:
         locals_ = await _resolved_locally(lookups, self.local_endpoints or (LocalEndpoint(),), "listen()")
         locals_ = [await _numbered(loop, one) for one in locals_]
         accept = assembly.server(loop, choices, locals_[0])
-        sockets = _bind_all(network_of(loop), locals_, backlog, reuse_port)
+        listen = partial(
+            network_of(loop).listen_stream,
+            backlog=backlog,
+            options=stream_options(self.transport_properties, ""),
+            reuse_port=reuse_port,
+        )
+        sockets = _bind_all(listen, locals_)
         return Listener(
             loop,
             sockets,
@@ -375,16 +383,14 @@ async def _numbered(loop: asyncio.AbstractEventLoop, local: LocalEndpoint) -> Lo
     return local.replace(port=found[0].port, service=None)
 
 
-def _bind_all(
-    network: Network, locals_: Sequence[LocalEndpoint], backlog: int, reuse_port: bool
-) -> list[ListeningSocket]:
+def _bind_all(listen: Listen, locals_: Sequence[LocalEndpoint]) -> list[ListeningSocket]:
     sockets: list[ListeningSocket] = []
     try:
         for local in locals_:
             if local.ip_address is not None:
-                sockets.append(_bind(network, (_scoped(local), local.port or 0), backlog, reuse_port))
+                sockets.append(_bind(listen, (_scoped(local), local.port or 0)))
             else:
-                sockets += _bind_everywhere(network, local.port or 0, backlog, reuse_port)
+                sockets += _bind_everywhere(listen, local.port or 0)
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -399,12 +405,12 @@ def _scoped(local: LocalEndpoint) -> str:
     return address
 
 
-def _bind_everywhere(network: Network, port: int, backlog: int, reuse_port: bool) -> list[ListeningSocket]:
+def _bind_everywhere(listen: Listen, port: int) -> list[ListeningSocket]:
     """Both families on one port, or the one that the machine has."""
     sockets: list[ListeningSocket] = []
     for wildcard in ("0.0.0.0", "::"):  # noqa: S104 -- a listener without an address asks for all of them
         try:
-            sockets.append(_bind(network, (wildcard, port), backlog, reuse_port))
+            sockets.append(_bind(listen, (wildcard, port)))
         except EstablishmentError as error:
             cause = error.__cause__
             if not sockets or not isinstance(cause, OSError) or cause.errno not in _NO_SECOND_FAMILY:
@@ -420,10 +426,10 @@ def _bind_everywhere(network: Network, port: int, backlog: int, reuse_port: bool
 _NO_SECOND_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
 
 
-def _bind(network: Network, address: Address, backlog: int, reuse_port: bool) -> ListeningSocket:
+def _bind(listen: Listen, address: Address) -> ListeningSocket:
     shown = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
     try:
-        return network.listen_stream(address, backlog, reuse_port=reuse_port)
+        return listen(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise EstablishmentError(

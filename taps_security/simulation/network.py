@@ -260,9 +260,16 @@ class HostNetwork:
             raise
         return sock
 
-    def listen_stream(self, local: Address, backlog: int = 512, *, reuse_port: bool = False) -> SimulatedListener:
+    def listen_stream(
+        self,
+        local: Address,
+        backlog: int = 512,
+        options: StreamOptions = StreamOptions(),  # noqa: B008
+        *,
+        reuse_port: bool = False,
+    ) -> SimulatedListener:
         """Listen on the current host."""
-        return SimulatedListener(self._network.current_host(), local, backlog, reuse_port=reuse_port)
+        return SimulatedListener(self._network.current_host(), local, backlog, options, reuse_port=reuse_port)
 
     def open_datagram(self, local: Address, remote: Address | None = None) -> SimulatedDatagramSocket:
         """A datagram socket of the current host."""

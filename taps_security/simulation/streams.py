@@ -29,8 +29,11 @@ HALF_OPEN_TIMEOUT = 63.0  # seconds that a server waits for the third packet
 class SimulatedListener(SimulatedSocket):
     """A listening socket of a simulated host."""
 
-    def __init__(self, host: Host, local: Address, backlog: int, *, reuse_port: bool = False) -> None:
+    def __init__(
+        self, host: Host, local: Address, backlog: int, options: StreamOptions, *, reuse_port: bool = False
+    ) -> None:
         super().__init__(host)
+        self._options = options
         self._local = host.bind("listen", local, self, shared=reuse_port)
         self._backlog = max(1, backlog)
         self._half_open: set[SimulatedStream] = set()
@@ -79,7 +82,7 @@ class SimulatedListener(SimulatedSocket):
         """A SYN: answer it if there is room."""
         if len(self._half_open) + len(self._complete) >= self._backlog:
             return  # as if it had been lost: the client tries again
-        server = SimulatedStream(self.host, StreamOptions())
+        server = SimulatedStream(self.host, self._options)
         server.answer_syn(client, packet, self)
         self._half_open.add(server)
 

@@ -135,8 +135,15 @@ class Network(Protocol):
     ) -> StreamSocket:
         """A connected socket. Raises OSError. Cancelling leaves no socket behind."""
 
-    def listen_stream(self, local: Address, backlog: int = 512, *, reuse_port: bool = False) -> ListeningSocket:
-        """A listening socket; port 0 picks a free one. Raises OSError."""
+    def listen_stream(
+        self,
+        local: Address,
+        backlog: int = 512,
+        options: StreamOptions = StreamOptions(),
+        *,
+        reuse_port: bool = False,
+    ) -> ListeningSocket:
+        """A listening socket; port 0 picks a free one. What it accepts has the `options`. Raises OSError."""
 
     def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
         """A bound datagram socket; with `remote` it is connected, so that ICMP errors come back."""

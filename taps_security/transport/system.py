@@ -44,7 +44,14 @@ class SystemNetwork:
             raise
         return sock
 
-    def listen_stream(self, local: Address, backlog: int = 512, *, reuse_port: bool = False) -> ListeningSocket:
+    def listen_stream(
+        self,
+        local: Address,
+        backlog: int = 512,
+        options: StreamOptions = StreamOptions(),  # noqa: B008
+        *,
+        reuse_port: bool = False,
+    ) -> ListeningSocket:
         """A listening TCP socket. Raises OSError, which names the address. An IPv6 socket takes IPv6 only."""
         family, address = socket_address(local)
         sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -56,6 +63,7 @@ class SystemNetwork:
                 _reuse_port(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            apply_options(sock, options)  # what it accepts inherits them
             sock.bind(address)
             sock.listen(backlog)
         except OSError as error:

@@ -357,7 +357,7 @@ def test_resolve() -> None:
 class Loopback(NameServer):
     """The listening half of a network, with real sockets."""
 
-    def listen_stream(self, local: tuple[str, int], backlog: int = 512, *, reuse_port: bool = False) -> socket.socket:
+    def listen_stream(self, local: tuple[str, int], backlog: int = 512, **_: object) -> socket.socket:
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:

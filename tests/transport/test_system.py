@@ -44,6 +44,16 @@ async def test_streams_connect_and_carry_octets(network, host) -> None:
         sock.close()
 
 
+async def test_what_a_listener_accepts_has_its_options(network) -> None:
+    listening = network.listen_stream(("127.0.0.1", 0), options=StreamOptions(no_delay=True, keep_alive=True))
+    client = await network.connect_stream(listening.getsockname())
+    server = await accepted(listening)
+    assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    for sock in (client, server, listening):
+        sock.close()
+
+
 async def test_a_source_address_is_kept(network) -> None:
     listening = network.listen_stream(("127.0.0.1", 0))
     client = await network.connect_stream(listening.getsockname(), ("127.0.0.4", 0))
