@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 
 from ..stack.events import PathId, TransportEnd
@@ -52,7 +53,7 @@ class StreamCarrier:
         self._buffers = shared_buffers(loop)
         self._poller = poller_of(loop)
         self._reading = False
-        self._failed = False  # a send failed: the end that is read now is a reset
+        self._failed: OSError | None = None  # why a send failed: the end that is read now is this
         self._rest = b""
         self._slab: Slab | None = None  # kept while the socket is full
         self._sent = 0
@@ -88,14 +89,14 @@ class StreamCarrier:
             length = sock.recv_into(buffer[rest:] if rest else buffer)
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except OSError as error:
             self._pause()
-            self._lost()
+            self._lost(error)
             return
         if not length:
             self._pause()
-            if self._failed:
-                self._lost()
+            if self._failed is not None:
+                self._lost(self._failed)
             else:
                 self._driver.transport_ended(self._path, TransportEnd.FIN)
             return
@@ -133,9 +134,9 @@ class StreamCarrier:
             sent = sock.send(slab.view[: out.length])
         except (BlockingIOError, InterruptedError):
             sent = 0
-        except OSError:
+        except OSError as error:
             self.blocked = True  # these octets are lost: no end is a clean one before _broken() was heard
-            self._loop.call_soon(self._broken)
+            self._loop.call_soon(self._broken, error)
             return True
         if sent == out.length:
             return True
@@ -152,9 +153,9 @@ class StreamCarrier:
             self._sent += sock.send(slab.view[self._sent : self._unsent])
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except OSError as error:
             self._poller.remove_writer(sock)
-            self._loop.call_soon(self._broken)
+            self._loop.call_soon(self._broken, error)
             return
         if self._sent == self._unsent:
             self._unblock()
@@ -167,18 +168,21 @@ class StreamCarrier:
             self._buffers.slabs.give_back(self._slab)
             self._slab = None
 
-    def _broken(self) -> None:
+    def _broken(self, error: OSError) -> None:
         """A send failed: what the peer said before it went away is still read first."""
-        self._failed = True
+        self._failed = error
         if self._reading:
             self._readable()
         if self._socket is not None:
             self._pause()
-            self._lost()
+            self._lost(error)
 
-    def _lost(self) -> None:
-        """The connection is gone: ERROR if octets of ours went with it."""
-        self._driver.transport_ended(self._path, TransportEnd.ERROR if self.blocked else TransportEnd.RESET)
+    def _lost(self, error: OSError) -> None:
+        """The connection is gone."""
+        end = TransportEnd.ERROR if self.blocked else TransportEnd.RESET
+        if error.errno == errno.ETIMEDOUT:
+            end = TransportEnd.TIMEOUT
+        self._driver.transport_ended(self._path, end)
 
     # -- ends -----------------------------------------------------------------------------------------------------
     def finish(self) -> None:
@@ -186,8 +190,8 @@ class StreamCarrier:
         if self._socket is not None:
             try:
                 self._socket.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._loop.call_soon(self._broken)
+            except OSError as error:
+                self._loop.call_soon(self._broken, error)
 
     def close(self, *, reset: bool) -> None:
         """Let go of the socket at once."""

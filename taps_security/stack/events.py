@@ -76,7 +76,8 @@ class TransportEnd(Enum):
 
     FIN = "fin"
     RESET = "reset"
-    ERROR = "error"
+    TIMEOUT = "timeout"  # the peer acknowledged nothing for too long
+    ERROR = "error"  # octets of ours were lost with it
 
 
 class CloseKind(Enum):

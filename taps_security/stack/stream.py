@@ -203,8 +203,11 @@ class StreamStack(LayeredStack):
             self._terminate(CloseKind.CLEAN, None)  # we asked for nothing more
         elif end is not TransportEnd.FIN:
             over = self._peer_over and self._said_goodbye and not self.pending
-            if over and end is TransportEnd.RESET:  # ERROR: the carrier still held octets of ours
+            if over and end is TransportEnd.RESET:
                 self._terminate(CloseKind.CLEAN, None)
+            elif end is TransportEnd.TIMEOUT:
+                text = "the peer acknowledged nothing for too long"
+                self._terminate(CloseKind.RESET, ConnectionLost(text, reason=Reason.TIMEOUT))
             else:
                 self._terminate(CloseKind.RESET, ConnectionLost("the peer reset the connection", reason=Reason.RESET))
         elif not self._peer_over and not self.complete:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -236,6 +237,12 @@ async def test_truncation_and_reset_are_told_apart_behind_what_came(
     assert client.octets == b"whole"
 
 
+async def test_a_vanished_peer_is_a_timeout(raw: tuple[End, socket.socket]) -> None:
+    client, _ = raw
+    client.carrier._lost(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+    assert (client.end.how, client.end.error.reason) == (CloseKind.RESET, Reason.TIMEOUT)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("wire", [b"", data(b"last words")])
 async def test_a_send_into_a_reset_is_a_reset_behind_what_came(raw: tuple[End, socket.socket], wire: bytes) -> None:
     client, peer = raw
@@ -319,7 +326,7 @@ async def test_everything_after_the_end_is_harmless(pair: tuple[End, End]) -> No
     client.carrier.close(reset=True)
     client.carrier._readable()
     client.carrier._writable()
-    client.carrier._broken()
+    client.carrier._broken(OSError())
     client.driver.schedule()
     await asyncio.sleep(0)
     assert [type(event) for event in client.events].count(Terminated) == 1
