@@ -23,6 +23,7 @@ __all__ = [
     "check_signature",
     "choose_scheme",
     "own_failure",
+    "own_signature",
     "peer_refused",
     "read_certificate_untrusted",
     "read_certificate_verify_untrusted",
@@ -119,3 +120,13 @@ def own_failure(what: str, refused: Refused) -> LocalError:
     failure = LocalError(f"{what}: {refused.error}", reason=Reason.NO_CREDENTIAL)
     failure.__cause__ = refused.error
     return failure
+
+
+def own_signature(whose: str, result: object) -> bytes:
+    """The answer to Sign, which may be an application's: octets that fit a CertificateVerify, or a LocalError."""
+    if isinstance(result, Refused):
+        raise own_failure(f"{whose} did not sign", result)
+    if not isinstance(result, bytes) or not 1 <= len(result) <= 0xFFFF:
+        expected = "1 to 65535 octets of signature are expected"
+        raise LocalError(f"{whose} signed with {type(result).__name__}; {expected}", reason=Reason.NO_CREDENTIAL)
+    return result

@@ -41,6 +41,7 @@ from .authentication import (
     check_signature,
     choose_scheme,
     own_failure,
+    own_signature,
     peer_refused,
     read_certificate_untrusted,
     read_certificate_verify_untrusted,
@@ -472,12 +473,10 @@ class ClientHandshake(TlsHandshake):
         self._ask(Sign(identity, scheme, content), self._signed)
 
     def _signed(self, result: object, now: float) -> None:
-        if isinstance(result, Refused):
-            raise own_failure("the client's key did not sign", result)
+        signature = own_signature("the client's key", result)
         run = self._running
-        assert isinstance(result, bytes)
         assert run.scheme is not None
-        message = CertificateVerify(run.scheme, result).encode()
+        message = CertificateVerify(run.scheme, signature).encode()
         run.transcript.update(message)
         self._put(self._message(HANDSHAKE_KEY, message))
         self._complete()

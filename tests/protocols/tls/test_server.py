@@ -112,17 +112,6 @@ def test_nothing_in_common(client: dict[str, object], server: dict[str, object],
     assert alert_for(caught.value) is alert
 
 
-def test_record_size_limits_go_both_ways() -> None:
-    pair = Pair({"options": TlsOptions(record_size_limit=600)}, {"options": TlsOptions(record_size_limit=1000)}).run()
-    assert pair.client.summary["record_size_limit"] == (1000, 600)
-    assert pair.server.summary["record_size_limit"] == (600, 1000)
-    limits = {(event.key.stage, event.direction): event.secret.record_size_limit for event in pair.client.all(KeyReady)}
-    assert limits[Stage.HANDSHAKE, Direction.SEND] == 1000
-    assert limits[Stage.APPLICATION, Direction.RECEIVE] == 600
-    without = Pair({"options": TlsOptions(record_size_limit=600), "extensions": ((28, None),)}).run()
-    assert without.server.summary["record_size_limit"] == (16385, 16385)
-
-
 # -------------------------------------------------------------------------------------------------- HelloRetryRequest
 @pytest.mark.parametrize("cookie", [False, True])
 @pytest.mark.parametrize("group", list(Group))
@@ -219,6 +208,18 @@ def test_an_identity_that_cannot_sign_for_the_client() -> None:
     with pytest.raises(PeerIncompatible) as caught:
         pair.run()
     assert caught.value.reason is Reason.NO_COMMON_SIGNATURE_ALGORITHM
+
+
+@pytest.mark.parametrize("octets", [None, b"", bytearray(b"signature"), b"s" * 65_536])
+def test_a_signer_that_answers_with_something_else(octets: object) -> None:
+    pair = Pair()
+    pair.server.answers[Sign] = lambda request: octets
+    with pytest.raises(LocalError, match="the server's key signed with"):
+        pair.run()
+    pair = mutual()
+    pair.client.answers[Sign] = lambda request: octets
+    with pytest.raises(LocalError, match="the client's key signed with"):
+        pair.run()
 
 
 @pytest.mark.parametrize("kind", [ChooseIdentity, Sign])
@@ -404,33 +405,6 @@ def test_a_chain_of_resumptions_ends_after_seven_days() -> None:
     assert not session.usable("server.example", clock.now)
 
 
-@pytest.mark.parametrize("tickets", [0, 1, 4])
-def test_the_number_of_tickets(tickets: int) -> None:
-    pair = Pair(server={"ticket_keys": ticket_keys(), "options": TlsOptions(tickets=tickets)}).run()
-    assert len(pair.client.sessions) == tickets
-    assert len({session.ticket for session in pair.client.sessions}) == tickets
-    assert len({session.psk for session in pair.client.sessions}) == tickets
-
-
-def test_no_tickets_for_clients_that_cannot_use_them() -> None:
-    assert not Pair({"extensions": ((45, None),)}, {"ticket_keys": ticket_keys()}).run().client.sessions
-    assert not Pair().run().client.sessions
-
-
-def test_sessions_too_large_for_a_ticket() -> None:
-    pair = mutual(ticket_keys=ticket_keys())
-    chain = (identity("client.example").chain[0], b"x" * 40_000)
-    pair.client.identities = [
-        identity("client.example").__class__(
-            chain, b"", identity("client.example").schemes, identity("client.example").private_key
-        )
-    ]
-    pair.server.answers[VerifyPeer] = lambda request: "somebody"
-    pair.run()
-    assert pair.server.complete
-    assert not pair.client.sessions
-
-
 # ------------------------------------------------------------------------------------------------ external pre-shared
 def psk_pair(client: ExternalPsk, server: dict[bytes, ExternalPsk], **more: object) -> Pair:
     pair = Pair({"psks": (client,)}, {"external_psks": True, "certificates": False, **more})
@@ -519,13 +493,6 @@ def test_early_data_of_foreign_clients_is_refused_quietly() -> None:
     pair.run()
     assert pair.server.complete
     assert pair.server.handshake.skip_early_data == 0
-
-
-def test_what_a_borrower_sends_in_extensions() -> None:
-    pair = Pair({"extensions": ((57, b"client parameters"),)}, {"extensions": ((57, b"server parameters"),)}).run()
-    assert pair.client.handshake.peer_extensions == {57: b"server parameters"}
-    assert pair.server.handshake.peer_extensions == {57: b"client parameters"}
-    assert Pair({}, {"extensions": ((57, b"server parameters"),)}).run().server.handshake.peer_extensions == {}
 
 
 def test_grease_is_tolerated() -> None:
