@@ -100,7 +100,12 @@ class StreamCarrier:
             else:
                 self._driver.transport_ended(self._path, TransportEnd.FIN)
             return
-        self._feed(buffer, length)
+        driver = self._driver
+        driver.in_callback = True
+        try:
+            self._feed(buffer, length)
+        finally:
+            driver.in_callback = False
 
     def _feed(self, buffer: memoryview, length: int) -> None:
         """Give the driver what is held and `length` new octets behind it, and hold what it leaves."""
@@ -122,6 +127,7 @@ class StreamCarrier:
         if consumed < length:
             self._rest = bytes(data[consumed:])
         if not driver.stack.wants_input:
+            driver.paused = True
             self._pause()
 
     # -- writing --------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class ConnectionState(Enum):
     CLOSED = "closed"
 
 
-_ESTABLISHED = ConnectionState.ESTABLISHED
+_ESTABLISHED, _CLOSED = ConnectionState.ESTABLISHED, ConnectionState.CLOSED  # for the paths that count
 
 
 class Owner(Protocol):
@@ -251,26 +251,25 @@ class Connection:
         is not authentic) after everything that came before it was received; TimeoutError after `timeout` seconds.
         """
         if self._size < min_incomplete_length and not self._end_read:
-            if timeout is not None or min_incomplete_length > 1 or self._receiver is not None:
+            if timeout is None and min_incomplete_length == 1 and self._receiver is None and self.state is not _CLOSED:
+                self._receiver = waiter = self._spare.again()  # the usual case, without a coroutine of its own
+                try:
+                    await waiter
+                finally:
+                    self._receiver = None
+            if self._size < min_incomplete_length and not self._end_read:
                 async with asyncio.timeout(timeout):
                     await self._wait_for(min_incomplete_length)
-            else:  # the usual case, without a coroutine of its own
-                if self.state is not ConnectionState.CLOSED:
-                    self._receiver = waiter = self._spare.again()
-                    try:
-                        await waiter
-                    finally:
-                        self._receiver = None
-                if not self._size and not self._end_read:
-                    await self._wait_for(1)
         chunks = self._chunks
         if max_length is not None and self._size > max_length:
             data = self._take(max_length)
         else:
-            data = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+            data = bytes(chunks.pop()) if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
             self._size = 0
-        self._consumed(len(data))
+        self._stack.consumed(self._flow, len(data), 0.0)
+        if self._driver.paused:
+            self._driver.resume()
         return Message(data, self, self._end_read and not self._size)
 
     def take_received(self) -> Message | None:
@@ -331,10 +330,8 @@ class Connection:
         return data
 
     def _consumed(self, octets: int) -> None:
-        stack = self._stack
-        waited = not stack.wants_input
-        stack.consumed(self._flow, octets, 0.0)
-        if waited:
+        self._stack.consumed(self._flow, octets, 0.0)
+        if self._driver.paused:
             self._driver.resume()
 
     def __aiter__(self) -> AsyncIterator[Message]:
@@ -483,7 +480,10 @@ class Connection:
         if event.end:
             self._end_read = True
         if self._receiver is not None:
-            self._receiver.wake()
+            if self._driver.in_callback:
+                self._receiver.wake_now()
+            else:
+                self._receiver.wake()
         elif self._callbacks is not None:
             self._callbacks.received()
         if self._chunks:

@@ -80,7 +80,9 @@ class Driver:
         "_terminated",
         "_timer",
         "_timer_due",
+        "in_callback",
         "owner",
+        "paused",
         "stack",
         "will_pump",
     )
@@ -97,6 +99,8 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._flush: asyncio.Handle | None = None
+        self.in_callback = False  # a socket's callback runs, and so no task does
+        self.paused = False  # a carrier stopped reading, because the stack wants no input
         self._pumping = False
         self.will_pump = False  # it is pumping, or will at the end of this turn
         self._resume_due = False  # resume() was called inside a pump
@@ -164,6 +168,7 @@ class Driver:
         if self._pumping:
             self._resume_due = True
         elif self.stack.wants_input:
+            self.paused = False
             for carrier in tuple(self._carriers.values()):
                 carrier.resume()
 
@@ -223,23 +228,25 @@ class Driver:
 
     def _transmit(self, now: float | None) -> bool:
         """Move output to the carriers. False: nothing moved, or the socket is full."""
-        stack = self.stack
+        carriers = self._carriers
         datagrams = 0
-        for carrier in self._carriers.values():
+        for carrier in carriers.values():
             if carrier.blocked:
                 return False  # the stack picks the path: all must take what comes
             datagrams = carrier.max_datagrams
         if not datagrams:
             return False
-        slab = self._slabs.lend()
-        moved = False
+        stack, slab = self.stack, self._slabs.lend()
         if now is None:
             now = self._clock()
-        while stack.pending and (out := stack.transmit(slab, datagrams, now)) is not None:
+        moved = False
+        while (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
-            taker = self._carriers.get(out.path)
+            taker = carriers.get(out.path)
             if taker is not None and not taker.send(slab, out):
                 return True  # the carrier gives the slab back
+            if not stack.pending:
+                break
         self._slabs.give_back(slab)
         return moved
 

@@ -104,54 +104,67 @@ class StreamStack(LayeredStack):
 
     def receive(self, inbound: Inbound, now: float) -> int:
         """Open what is there; the octets consumed. The rest stands in front of the next read."""
-        if self.ended:
-            return len(inbound.data)
+        data, opened, record = inbound.data, self._opened, self._record
+        if self.ended or self._peer_over:
+            return len(data)
+        if self._asks:
+            return 0
         try:
-            consumed = self._open_all(inbound.data, now)
+            try:
+                consumed = record.open(data, opened, now)
+            finally:
+                if opened.application is not None:  # authentic, whatever became of the unit behind it
+                    self._take_application(opened.application)
+            if opened.kind is not None:
+                consumed = self._take_further(data, consumed, now)
+            elif record.has_events:
+                self._route(now)
             self._deliver()
         except TapsError as error:
             self._deliver()
             self._fail(error, now)
-            consumed = len(inbound.data)
-        self._opened.clear()
-        if self._peer_over or self._sending_over or self._record.deadline is not None:
+            consumed = len(data)
+        opened.application = opened.unit = None
+        if self._peer_over or self._sending_over or record.deadline is not None:
             self._settle(now)
         return consumed
 
-    def _open_all(self, data: memoryview, now: float) -> int:
+    def _take_further(self, data: memoryview, consumed: int, now: float) -> int:
+        """The unit behind which open() stopped, and all that follows; the octets consumed."""
         opened, record = self._opened, self._record
         total = len(data)
-        consumed = 0
-        while consumed < total and not (self.ended or self._asks or self._peer_over):
-            try:
-                consumed += record.open(data[consumed:] if consumed else data, opened, now)
-            finally:
-                if opened.application is not None:  # authentic, whatever became of the unit behind it
-                    self._take_application(opened.application)
-            if opened.kind is None:
-                if record.has_events:
-                    self._route(now)
-                break
+        while True:
             if opened.kind is UnitKind.KEY_MISSING:
                 raise PeerMisbehaved("protected data before its key was agreed", reason=Reason.UNEXPECTED)
+            assert opened.kind is not None
             assert opened.key is not None
             assert opened.unit is not None
             self._take_unit(opened.kind, opened.key, opened.unit, now)
             self._route(now)
             self._count_pending()
-        return total if self._peer_over or self.ended else consumed  # nothing counts behind an end
+            if self._peer_over or self.ended:
+                return total  # nothing counts behind an end
+            if consumed == total or self._asks:
+                return consumed
+            try:
+                consumed += record.open(data[consumed:], opened, now)
+            finally:
+                if opened.application is not None:
+                    self._take_application(opened.application)
+            if opened.kind is None:
+                if record.has_events:
+                    self._route(now)
+                return consumed
 
     def _take_application(self, octets: memoryview) -> None:
-        if not self.complete:
-            raise PeerMisbehaved("application data before the handshake is complete", reason=Reason.UNEXPECTED)
-        if self._delivery.held:
-            raise PeerMisbehaved(
-                "application data inside a handshake message", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
-            )
+        if not self.complete or self._delivery.held:
+            where = "inside a handshake message" if self.complete else "before the handshake is complete"
+            raise PeerMisbehaved(f"application data {where}", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1")
         if not octets:
             self._count_idle_unit()
         elif not self._closing:
             self._idle_units = 0
+            self._unread += len(octets)
             self._received.chunks.append(octets)
 
     def _take_unit(self, kind: UnitKind, key: KeyId, unit: memoryview, now: float) -> None:
@@ -190,8 +203,6 @@ class StreamStack(LayeredStack):
             received.end = self.complete
             self._closing = True  # only in the receiving direction: what still comes is thrown away
         if received.chunks or received.end:
-            for chunk in received.chunks:
-                self._unread += len(chunk)
             self.events.append(received)
             self._received = Received(0, [])
 

@@ -155,6 +155,10 @@ class TlsRecord:
             )
         # One call stops at the soft limit, so that a key update can still go out under this key before the hard one.
         last = state.soft if before < state.soft < state.hard else state.hard
+        if source.size <= SMALL and not self._padding and before < last:
+            alone = source.take_alone(min(SMALL, len(slab.view) - offset - _AROUND, state.piece))
+            if alone is not None:
+                return self._seal_alone(state, content_type, alone, slab.view, offset)
         whole = state.piece == MAX_PLAINTEXT and not self._padding
         if whole and source.size >= MAX_PLAINTEXT and not offset and content_type == APPLICATION_DATA:
             offset = _seal_full(state, source, slab, last)
@@ -162,6 +166,21 @@ class TlsRecord:
         if before < state.soft <= state.number:
             self._report(KeyExpiring(key, Direction.SEND, LimitKind.PACKETS))
         return offset
+
+    def _seal_alone(self, state: _Key, content_type: int, octets: bytes, view: memoryview, offset: int) -> int:
+        """One small record."""
+        length = len(octets) + 1 + _TAG
+        header = _HEADER_START + length.to_bytes(2, "big")
+        start = offset + HEADER_SIZE
+        end = start + length
+        view[offset:start] = header
+        number = state.number
+        nonce = (state.iv ^ number).to_bytes(12, "big")
+        state.aead.encrypt_into(nonce, octets + _TYPE_OCTET[content_type], header, view[start:end])
+        state.number = number + 1
+        if number + 1 == state.soft:
+            self._report(KeyExpiring(state.key, Direction.SEND, LimitKind.PACKETS))
+        return end
 
     def _frame(self, content_type: int, source: SendBuffer, slab: Slab, offset: int) -> int:
         view = slab.view
@@ -179,16 +198,6 @@ class TlsRecord:
         """Records of any size at any place, up to number `last`."""
         view, padding = slab.view, self._padding
         if state.number == last:
-            return offset
-        if not padding and (alone := source.take_alone(min(SMALL, len(view) - offset - _AROUND, state.piece))):
-            length = len(alone) + 1 + _TAG
-            header = _HEADER_START + length.to_bytes(2, "big")
-            start = offset + HEADER_SIZE
-            offset = start + length
-            view[start - HEADER_SIZE : start] = header
-            nonce = (state.iv ^ state.number).to_bytes(12, "big")
-            state.aead.encrypt_into(nonce, alone + _TYPE_OCTET[content_type], header, view[start:offset])
-            state.number += 1
             return offset
         while source.size and state.number < last:
             start = offset + HEADER_SIZE
