@@ -26,6 +26,7 @@ from .events import (
     FlowId,
     FlowSent,
     FlowWritable,
+    KeyDiscarded,
     KeyId,
     KeyReady,
     PathId,
@@ -78,6 +79,8 @@ class StreamStack(LayeredStack):
         self._received = Received(0, [])
         self._transmitted = Transmit(0, 0)
         self._send_key = PLAINTEXT
+        self._flight = bytearray()  # handshake messages under one key: they share records
+        self._flight_key = PLAINTEXT
         self._sealed = bytearray()  # handshake and control units, in order, ready for the wire
         self._outgoing = SendBuffer()
         self._tokens: deque[tuple[int, int]] = deque()  # (octets sent when it is over, token)
@@ -267,6 +270,11 @@ class StreamStack(LayeredStack):
     def transmit(self, slab: Slab, datagrams: int, now: float) -> Transmit | None:
         """Stream octets into `slab`: what is sealed already, then application octets in full records."""
         length = 0
+        if self._flight:
+            try:
+                self._seal_flight(now)
+            except TapsError as error:
+                self._fail(error, now)
         if self._sealed:
             length = min(len(self._sealed), len(slab.view))
             slab.view[:length] = self._sealed[:length]
@@ -290,7 +298,7 @@ class StreamStack(LayeredStack):
         if self.ended or not self.complete:
             self._count_pending()
         else:
-            self.pending = len(self._sealed) + outgoing.size
+            self.pending = len(self._sealed) + len(self._flight) + outgoing.size
         if not length:
             return None
         self._transmitted.length = length
@@ -345,7 +353,7 @@ class StreamStack(LayeredStack):
         if options.end:
             self._sending_over = True
         if self.complete:
-            self.pending = len(self._sealed) + outgoing.size
+            self.pending = len(self._sealed) + len(self._flight) + outgoing.size
             if options.end or (options.token and not taken):
                 self._account()
                 self._settle(now)
@@ -440,18 +448,30 @@ class StreamStack(LayeredStack):
         self.deadline = self._close_due or self._record.deadline
 
     def _count_pending(self) -> None:
-        self.pending = len(self._sealed) + (self._outgoing.size if self.complete and not self.ended else 0)
+        waiting = self._outgoing.size if self.complete and not self.ended else 0
+        self.pending = len(self._sealed) + len(self._flight) + waiting
 
     def _queue_message(self, message: HandshakeMessage, now: float) -> None:
-        if not self._said_goodbye:  # nothing may follow our end: an answer to KeyUpdate has no data to protect
-            self._seal(message.key, UnitKind.HANDSHAKE, message.data, now)
+        if self._said_goodbye:
+            return  # nothing may follow our end: an answer to KeyUpdate has no data to protect
+        if self._flight and message.key != self._flight_key:
+            self._seal_flight(now)
+        self._flight_key = message.key
+        self._flight += message.data
 
     def _seal_control(self, unit: bytes, now: float) -> None:
         if unit and not self._said_goodbye:
             with suppress(TapsError):  # a key past its hard limit cannot even say goodbye
                 self._seal(self._send_key, UnitKind.CONTROL, unit, now)
 
+    def _seal_flight(self, now: float) -> None:
+        """The messages so far, before anything that must come behind them."""
+        flight, self._flight = bytes(self._flight), bytearray()
+        self._seal(self._flight_key, UnitKind.HANDSHAKE, flight, now)
+
     def _seal(self, key: KeyId, kind: UnitKind, data: bytes, now: float) -> None:
+        if self._flight:
+            self._seal_flight(now)
         source = SendBuffer()
         source.append(data)
         buffer = bytearray(min(len(data), CONTROL_ROOM) + 1024)
@@ -460,7 +480,12 @@ class StreamStack(LayeredStack):
             while source.size:
                 end = self._record.seal(key, kind, source, slab, 0, now)
                 self._sealed += view[:end]
-        self.pending = len(self._sealed) + (self._outgoing.size if self.complete else 0)
+        self._count_pending()
+
+    def _route_key_discarded(self, event: KeyDiscarded, now: float) -> None:
+        if self._flight and event.key == self._flight_key and event.direction is Direction.SEND:
+            self._seal_flight(now)
+        super()._route_key_discarded(event, now)
 
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
         if event.direction is Direction.SEND:
