@@ -19,7 +19,7 @@ KEY = SessionKey("tls", "server.example", 443, "scope")
 
 
 def session(ticket: bytes) -> Session:
-    return Session(ticket, bytes(32), SUITE, 7200, 5, 1000.0, "server.example", None, ())
+    return Session(ticket, bytes(32), SUITE, 7200, 5, 1000.0, 1000.0, "server.example", None, ())
 
 
 def test_a_session_comes_back_once_in_a_later_run(tmp_path: Path) -> None:

@@ -16,37 +16,27 @@ import hmac
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar
 
 from taps_security.crypto.agreement import AgreementError, Group
-from taps_security.crypto.certificates import Identity
-from taps_security.crypto.signature import SignatureScheme
-from taps_security.stack.asks import ChooseIdentity, Refused, Sign, VerifyPeer
+from taps_security.stack.asks import Refused, VerifyPeer
 from taps_security.stack.errors import LocalError
 from taps_security.stack.events import (
     Direction,
-    HandshakeComplete,
-    KeyDiscarded,
-    KeyId,
     KeyReady,
-    PeerAuthenticated,
-    SessionReady,
     Stage,
 )
 from taps_security.stack.layers import PathFacts
 
 from .authentication import (
-    CLIENT_CONTEXT,
     SERVER_CONTEXT,
     check_signature,
-    choose_scheme,
-    own_failure,
-    own_signature,
     peer_refused,
     read_certificate_untrusted,
     read_certificate_verify_untrusted,
     signed_content,
 )
+from .client_flight import ClientFlight, Retry, Run
 from .extensions import (
     ExtensionType,
     parse_alpn_untrusted,
@@ -57,10 +47,9 @@ from .extensions import (
     parse_u16_vector_untrusted,
 )
 from .handshake import HANDSHAKE_KEY, INITIAL_KEY, Handler, TlsHandshake, illegal, incompatible, misbehaved
-from .keys import CipherSuite, EarlySecret, HandshakeSecret, MainSecret, TrafficSecret, Transcript, resumption_psk
+from .keys import CipherSuite, EarlySecret, HandshakeSecret, TrafficSecret, Transcript
 from .limits import (
     MAX_INNER_PLAINTEXT,
-    MAX_SESSIONS_PER_CONNECTION,
     MIN_RECORD_SIZE_LIMIT,
     TLS_1_2,
     TLS_1_3,
@@ -69,20 +58,13 @@ from .offer import ClientOffer
 from .options import ClientConfiguration
 from .psk import OfferedPsk, PskPeer
 from .reasons import Reason
-from .summary import summarise
 from .tickets import Session
 from .wire import (
-    Certificate,
-    CertificateRequest,
-    CertificateVerify,
     Extensions,
     HandshakeType,
     ServerHello,
-    encode_certificate,
-    encode_message,
     parse_certificate_request_untrusted,
     parse_encrypted_extensions_untrusted,
-    parse_new_session_ticket,
     parse_server_hello_untrusted,
 )
 
@@ -99,6 +81,14 @@ _IN_ENCRYPTED_EXTENSIONS = frozenset(
         ExtensionType.RECORD_SIZE_LIMIT,
     }
 )
+# Extensions that we know and that have no business there (RFC 9846 §4.2).
+_NOT_IN_REQUESTS = frozenset(ExtensionType) - {
+    ExtensionType.SERVER_NAME,
+    ExtensionType.STATUS_REQUEST,
+    ExtensionType.SIGNATURE_ALGORITHMS,
+    ExtensionType.SIGNATURE_ALGORITHMS_CERT,
+    ExtensionType.CERTIFICATE_AUTHORITIES,
+}
 
 
 class ClientState(Enum):
@@ -115,88 +105,15 @@ class ClientState(Enum):
     CONNECTED = 8
 
 
-class _Retry(NamedTuple):
-    suite: CipherSuite
-    group: int | None
-    transcript: Transcript  # ends with the second ClientHello
-
-
-class _Resumption(NamedTuple):
-    """What the sessions of this connection have in common."""
-
-    secret: bytes
-    alpn: str | None
-    peer_chain: tuple[bytes, ...]
-    peer_psk: bytes
-
-
-class _Run:
-    """What only an unfinished handshake needs."""
-
-    __slots__ = (
-        "alpn",
-        "chain",
-        "client_handshake",
-        "early_limits",
-        "group",
-        "handshake_secret",
-        "identity",
-        "identity_chosen",
-        "main_secret",
-        "offer",
-        "own_identity",
-        "psk",
-        "request",
-        "retry",
-        "scheme",
-        "send_limit",
-        "server_handshake",
-        "server_scheme",
-        "transcript",
-        "verified",
-    )
-
-    def __init__(self, offer: ClientOffer) -> None:
-        self.offer = offer
-        self.retry: _Retry | None = None
-        self.group = 0
-        self.psk: OfferedPsk | None = None
-        self.transcript: Transcript
-        self.handshake_secret: HandshakeSecret
-        self.main_secret: MainSecret
-        self.client_handshake: TrafficSecret
-        self.server_handshake: TrafficSecret
-        self.alpn: str | None = None
-        self.send_limit = MAX_INNER_PLAINTEXT
-        self.early_limits = False  # whether record_size_limit was negotiated
-        self.request: CertificateRequest | None = None
-        self.chain: tuple[bytes, ...] = ()
-        self.server_scheme = 0
-        self.verified = False
-        self.identity: object = None
-        self.identity_chosen = False
-        self.own_identity: Identity | None = None
-        self.scheme: SignatureScheme | None = None
-
-
-class ClientHandshake(TlsHandshake):
+class ClientHandshake(ClientFlight):
     """A client handshake; what it needs comes from `ClientConfiguration`. See `stack.layers.Handshake`."""
 
-    __slots__ = ("_configuration", "_resumption", "_run", "_sessions")
+    __slots__ = ()
 
     connected = ClientState.CONNECTED
 
     def __init__(self, configuration: ClientConfiguration) -> None:
-        super().__init__(configuration.options, configuration.key_log, configuration.label_prefix, ClientState.START)
-        self._configuration = configuration
-        self._run: _Run | None = None
-        self._resumption: _Resumption | None = None
-        self._sessions = 0
-
-    @property
-    def _running(self) -> _Run:
-        assert self._run is not None
-        return self._run
+        super().__init__(configuration, ClientState.START)
 
     # -- hellos ---------------------------------------------------------------------------------------------------
     def start(self, facts: PathFacts, now: float) -> None:
@@ -204,7 +121,7 @@ class ClientHandshake(TlsHandshake):
         if self._state is not ClientState.START:
             raise LocalError("the handshake has begun already")
         offer = ClientOffer(self._configuration)
-        self._run = _Run(offer)
+        self._run = Run(offer)
         self._state = ClientState.WAIT_SERVER_HELLO
         self._put(self._message(INITIAL_KEY, offer.message, last=True))
 
@@ -216,8 +133,13 @@ class ClientHandshake(TlsHandshake):
             return
         suite = self._check_hello(hello, _IN_SERVER_HELLO)
         psk = self._selected_psk(hello.extensions, suite)
+        if psk is None and self._configuration.require_pre_shared_key:
+            text = "the server chose no pre-shared key, and pre_shared_key is required (RFC 9622 §4.2)"
+            raise incompatible(Reason.NO_PRE_SHARED_KEY, text, "4.2.11")
         body = hello.extensions.get(ExtensionType.KEY_SHARE)
         if body is None:
+            if psk is not None:
+                raise illegal("the server chose psk_ke, which was not offered", "4.2.11")
             raise misbehaved(Reason.MISSING_EXTENSION, "server_hello without key_share", "4.2.8")
         entry = parse_key_share_untrusted(body)
         share = run.offer.shares.get(entry.group)
@@ -289,7 +211,7 @@ class ClientHandshake(TlsHandshake):
         transcript = Transcript.after_retry(suite.hash, run.offer.first, message)
         run.offer.retry(suite, group, cookie, transcript)
         transcript.update(run.offer.message)
-        run.retry = _Retry(suite, group, transcript)
+        run.retry = Retry(suite, group, transcript)
         self._put(self._message(INITIAL_KEY, run.offer.message, last=True))
 
     def _check_hello(self, hello: ServerHello, allowed: frozenset[ExtensionType]) -> CipherSuite:
@@ -351,7 +273,7 @@ class ClientHandshake(TlsHandshake):
             if not MIN_RECORD_SIZE_LIMIT <= size <= MAX_INNER_PLAINTEXT:
                 raise illegal(f"record_size_limit of {size} (RFC 8449 §4)", "4.2")
             run.send_limit = run.client_handshake.record_size_limit = size
-            run.early_limits = True
+            run.limited = True
         run.alpn = alpn
         run.transcript.update(message)
         self.peer_extensions = {kind: body for kind, body in extensions.items() if kind in ours}
@@ -371,6 +293,8 @@ class ClientHandshake(TlsHandshake):
         request = parse_certificate_request_untrusted(message[4:])
         if request.context:
             raise illegal("certificate_request_context is not empty in the handshake", "4.3.2")
+        if misplaced := _NOT_IN_REQUESTS.intersection(request.extensions):
+            raise illegal(f"extension {min(misplaced)} does not belong into certificate_request", "4.2")
         if ExtensionType.SIGNATURE_ALGORITHMS not in request.extensions:
             raise misbehaved(Reason.MISSING_EXTENSION, "certificate_request without signature_algorithms", "4.3.2")
         parse_u16_vector_untrusted(request.extensions[ExtensionType.SIGNATURE_ALGORITHMS])
@@ -398,7 +322,8 @@ class ClientHandshake(TlsHandshake):
         run = self._running
         run.identity = result
         run.verified = True
-        self._advance(now)
+        if self._state is ClientState.WAIT_ANSWERS:
+            self._send_flight()
 
     def _receive_certificate_verify(self, message: bytes, now: float) -> None:
         verify = read_certificate_verify_untrusted(message[4:], self._options.signature_algorithms)
@@ -417,7 +342,7 @@ class ClientHandshake(TlsHandshake):
         run.main_secret = run.handshake_secret.into_main()
         digest = run.transcript.digest()
         client, server = run.main_secret.client_traffic(digest), run.main_secret.server_traffic(digest)
-        receive_limit = self._options.record_size_limit if run.early_limits else MAX_INNER_PLAINTEXT
+        receive_limit = self._options.record_size_limit if run.limited else MAX_INNER_PLAINTEXT
         assert self._suite is not None
         self._send = TrafficSecret(self._suite, client, run.send_limit, self._prefix)
         self._receive = TrafficSecret(self._suite, server, receive_limit, self._prefix)
@@ -426,126 +351,8 @@ class ClientHandshake(TlsHandshake):
         self._log("CLIENT_TRAFFIC_SECRET_0", run.offer.random, client)
         self._log("SERVER_TRAFFIC_SECRET_0", run.offer.random, server)
         self._log("EXPORTER_SECRET", run.offer.random, self._exporter)
-        self._advance(now)
-
-    # -- our own flight -------------------------------------------------------------------------------------------
-    def _advance(self, now: float) -> None:
-        """Send our flight once the server is known: our identity is shown to nobody else."""
-        run = self._running
-        if self._state is not ClientState.WAIT_ANSWERS or not run.verified:
-            return
-        if run.request is None:
-            self._complete()
-            return
-        extensions = run.request.extensions
-        authorities = extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
-        self._ask(
-            ChooseIdentity(
-                "",
-                parse_u16_vector_untrusted(extensions[ExtensionType.SIGNATURE_ALGORITHMS]),
-                () if authorities is None else parse_authorities_untrusted(authorities),
-            ),
-            self._identity_chosen,
-        )
-
-    def _identity_chosen(self, result: object, now: float) -> None:
-        """An identity that cannot sign for this server is none: RFC 8446 §4.4.2 lets the client go on without."""
-        if isinstance(result, Refused):
-            raise own_failure("no client identity", result)
-        run = self._running
-        assert run.request is not None
-        identity = cast("Identity | None", result)
-        algorithms = parse_u16_vector_untrusted(run.request.extensions[ExtensionType.SIGNATURE_ALGORITHMS])
-        scheme = None
-        if identity is not None and identity.chain:
-            scheme = choose_scheme(identity, algorithms, self._options.signature_algorithms)
-        if identity is None or scheme is None:
-            message = Certificate(b"", ()).encode()
-            run.transcript.update(message)
-            self._put(self._message(HANDSHAKE_KEY, message))
-            self._complete()
-            return
-        message = encode_certificate(b"", identity.chain)
-        run.transcript.update(message)
-        run.own_identity, run.scheme = identity, scheme
-        self._put(self._message(HANDSHAKE_KEY, message))
-        content = signed_content(CLIENT_CONTEXT, run.transcript.digest())
-        self._ask(Sign(identity, scheme, content), self._signed)
-
-    def _signed(self, result: object, now: float) -> None:
-        signature = own_signature("the client's key", result)
-        run = self._running
-        assert run.scheme is not None
-        message = CertificateVerify(run.scheme, signature).encode()
-        run.transcript.update(message)
-        self._put(self._message(HANDSHAKE_KEY, message))
-        self._complete()
-
-    def _complete(self) -> None:
-        run = self._running
-        assert self._send is not None
-        assert self._receive is not None
-        finished = encode_message(HandshakeType.FINISHED, run.client_handshake.finished(run.transcript.digest()))
-        run.transcript.update(finished)
-        peer_psk = run.identity.identity if isinstance(run.identity, PskPeer) else b""
-        self._resumption = _Resumption(
-            run.main_secret.resumption(run.transcript.digest()), run.alpn, run.chain, peer_psk
-        )
-        self._state = ClientState.CONNECTED
-        self._put(
-            self._message(HANDSHAKE_KEY, finished, last=True),
-            KeyDiscarded(HANDSHAKE_KEY, Direction.SEND),
-            self._send_key(0, self._send),
-            KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE),
-            KeyReady(KeyId(Stage.APPLICATION), Direction.RECEIVE, self._receive),
-        )
-        if run.identity is not None:
-            self._put(PeerAuthenticated(run.identity))
-        self._put(HandshakeComplete(self._summary()))
-        self._run = None
-
-    def _summary(self) -> Mapping[str, object]:
-        run = self._running
-        assert self._send is not None
-        assert self._receive is not None
-        return summarise(
-            self._send,
-            self._receive,
-            group=run.group,
-            peer_scheme=run.server_scheme,
-            own_scheme=run.scheme,
-            alpn=run.alpn,
-            server_name=self._configuration.server_name,
-            psk=run.psk,
-            retried=run.retry is not None,
-        )
-
-    # -- afterwards -----------------------------------------------------------------------------------------------
-    def _receive_new_session_ticket(self, message: bytes, now: float) -> None:
-        """RFC 8446 §4.6.1. Tickets above our bound, and those that live no second, are ignored."""
-        ticket = parse_new_session_ticket(message[4:])
-        resumption, suite = self._resumption, self._suite
-        if resumption is None or suite is None or ticket.lifetime == 0:
-            return
-        self._sessions += 1
-        if self._sessions >= MAX_SESSIONS_PER_CONNECTION:
-            self._resumption = None
-        self._put(
-            SessionReady(
-                Session(
-                    ticket.ticket,
-                    resumption_psk(suite.hash, resumption.secret, ticket.nonce, self._prefix),
-                    suite,
-                    ticket.lifetime,
-                    ticket.age_add,
-                    self._configuration.wall_clock(),
-                    self._configuration.server_name,
-                    resumption.alpn,
-                    resumption.peer_chain,
-                    resumption.peer_psk,
-                )
-            )
-        )
+        if run.verified:
+            self._send_flight()
 
     table: ClassVar[Mapping[tuple[Enum, int], tuple[Stage, Handler]]] = MappingProxyType(
         {
@@ -570,7 +377,7 @@ class ClientHandshake(TlsHandshake):
             (ClientState.WAIT_FINISHED, HandshakeType.FINISHED): (Stage.HANDSHAKE, _receive_finished),
             (ClientState.CONNECTED, HandshakeType.NEW_SESSION_TICKET): (
                 Stage.APPLICATION,
-                _receive_new_session_ticket,
+                ClientFlight._receive_new_session_ticket,
             ),
             (ClientState.CONNECTED, HandshakeType.KEY_UPDATE): (Stage.APPLICATION, TlsHandshake._receive_key_update),
         }

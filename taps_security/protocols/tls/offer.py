@@ -19,6 +19,7 @@ from .extensions import (
 from .keys import CipherSuite, Transcript
 from .options import ClientConfiguration, is_host_name
 from .psk import BINDER_RESUMPTION, OfferedPsk, offer_external
+from .tickets import Session
 from .wire import ClientHello, Extensions
 
 __all__ = ["ClientOffer"]
@@ -52,7 +53,7 @@ class ClientOffer:
         offers: list[OfferedPsk] = []
         session = configuration.session
         at = configuration.wall_clock() if session is not None else 0.0
-        if session is not None and session.suite.hash in hashes and session.usable(configuration.server_name, at):
+        if session is not None and session.suite.hash in hashes and self._may_resume(session, at):
             offers.append(
                 OfferedPsk(
                     session.ticket,
@@ -67,6 +68,16 @@ class ClientOffer:
         if configuration.psks:
             offers += offer_external(configuration.psks, hashes, prefix)
         return offers
+
+    def _may_resume(self, session: Session, at: float) -> bool:
+        """Whether the handshake behind the session was what this one has to be."""
+        configuration = self._configuration
+        return (
+            session.usable(configuration.server_name, at)
+            and (not session.peer_psk or any(psk.identity == session.peer_psk for psk in configuration.psks))
+            and (bool(session.peer_psk) or not configuration.require_pre_shared_key)
+            and (session.mutual or not configuration.require_mutual_authentication)
+        )
 
     def retry(self, suite: CipherSuite, group: Group | None, cookie: bytes, transcript: Transcript) -> None:
         """Make the second ClientHello; `transcript` ends with the HelloRetryRequest (RFC 8446 §4.1.4)."""

@@ -123,9 +123,10 @@ class TlsOptions:
     share at once; empty: the first group, and with a hybrid first the next one too. `record_size_limit`: the largest
     inner plaintext in octets that we take (RFC 8449). `padding`: inner plaintexts grow to a multiple of it; 0: none.
     `tickets`: how many a server sends after a full handshake; `ticket_lifetime` in seconds. `retry_cookie`: a server
-    puts a cookie into its HelloRetryRequest. `records_per_key`: update a sending key after so many records; 0: when
-    its cipher asks for it (RFC 8446 §5.5). `import_psk`: external keys go through the importer (RFC 9258), which both
-    sides must agree on. `max_handshake_message` in octets.
+    puts a cookie into its HelloRetryRequest; it keeps its state all the same, as TCP has shown the address already.
+    `records_per_key`: update a sending key after so many records; 0: when its cipher asks for it (RFC 8446 §5.5).
+    `import_psk`: external keys go through the importer (RFC 9258), which both sides must agree on.
+    `max_handshake_message` in octets.
     """
 
     versions: tuple[str, ...] = ("1.3",)
@@ -204,7 +205,9 @@ class ClientConfiguration:
     resume. `psks`: external keys, preferred first. `extensions`: (type, body) pairs for the ClientHello beside ours,
     or in place of ours, where None leaves ours out; `retry_extensions`: pairs that only a second ClientHello has
     (padding, RFC 8446 §4.1.2); `extension_order`: types that come first. `generate_share` makes the private shares.
-    `label_prefix` is that of HKDF-Expand-Label (DTLS has its own).
+    `label_prefix` is that of HKDF-Expand-Label (DTLS has its own). `require_mutual_authentication`,
+    `require_pre_shared_key`: the handshake ends unless we proved who we are, or unless one of `psks` took part; a
+    session counts as the handshake that it comes from.
     """
 
     server_name: str = ""
@@ -212,6 +215,8 @@ class ClientConfiguration:
     options: TlsOptions = DEFAULT_OPTIONS
     session: Session | None = None
     psks: tuple[ExternalPsk, ...] = ()
+    require_mutual_authentication: bool = False
+    require_pre_shared_key: bool = False
     random: Random
     wall_clock: WallClock
     key_log: KeyLog | None = None

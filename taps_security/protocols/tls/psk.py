@@ -137,6 +137,11 @@ class OfferedPsk:
         self.early = EarlySecret(algorithm, key, prefix)
 
     @property
+    def from_outside(self) -> bool:
+        """Whether an external pre-shared key takes part: this one, or the one behind the session."""
+        return self.external is not None or bool(getattr(self.session, "peer_psk", b""))
+
+    @property
     def wire(self) -> PskIdentity:
         """The entry of pre_shared_key."""
         return PskIdentity(self.identity, self.obfuscated_age)

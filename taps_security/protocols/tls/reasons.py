@@ -67,6 +67,8 @@ class Reason(Enum):
     NO_COMMON_SIGNATURE_ALGORITHM = "no common signature algorithm"
     NO_COMMON_APPLICATION_PROTOCOL = "no common application protocol"
     UNRECOGNIZED_NAME = "no identity for the server name"
+    NO_MUTUAL_AUTHENTICATION = "we were not asked, or not able, to prove who we are"
+    NO_PRE_SHARED_KEY = "no external pre-shared key took part"
 
     CERTIFICATE_REQUIRED = "the client presented no certificate"
     BAD_CERTIFICATE = "a certificate that cannot be used"
@@ -101,6 +103,8 @@ ALERTS: Final[dict[Enum, AlertDescription]] = {
     Reason.NO_COMMON_SIGNATURE_ALGORITHM: AlertDescription.HANDSHAKE_FAILURE,
     Reason.NO_COMMON_APPLICATION_PROTOCOL: AlertDescription.NO_APPLICATION_PROTOCOL,
     Reason.UNRECOGNIZED_NAME: AlertDescription.UNRECOGNIZED_NAME,
+    Reason.NO_MUTUAL_AUTHENTICATION: AlertDescription.HANDSHAKE_FAILURE,
+    Reason.NO_PRE_SHARED_KEY: AlertDescription.HANDSHAKE_FAILURE,
     Reason.CERTIFICATE_REQUIRED: AlertDescription.CERTIFICATE_REQUIRED,
     Reason.BAD_CERTIFICATE: AlertDescription.BAD_CERTIFICATE,
     Reason.UNSUPPORTED_CERTIFICATE: AlertDescription.UNSUPPORTED_CERTIFICATE,

@@ -141,28 +141,41 @@ class ServerHandshake(ServerFlight):
         if not isinstance(session, ServerSession):
             self._consider_external(index, now)
             return
-        run, configuration = self._running, self._configuration
-        asked = configuration.client_authentication
-        known = bool(session.peer_chain or session.peer_psk)
-        if (
-            not session.usable(run.facts.server_name, configuration.wall_clock())
-            or session.suite.hash not in run.hashes
-            or (asked is ClientAuthentication.REQUIRE and not known)
-        ):
+        if not self._may_resume(session):
             self._consider_psk(index + 1, now)
-            return
-        if session.peer_chain and asked is not ClientAuthentication.NONE:
+        elif session.peer_psk:
+            # Keys are withdrawn too: who is no longer known by one has to present itself again.
+            def known(result: object, now: float) -> None:
+                if self._external_key(result) is None:
+                    self._consider_psk(index + 1, now)
+                else:
+                    self._accept_session(index, session, PskPeer(session.peer_psk))
+
+            self._ask(FindPsk(session.peer_psk), known)
+        elif session.peer_chain and self._configuration.client_authentication is not ClientAuthentication.NONE:
             # Trust may have changed since: a client that is no longer trusted has to present itself again.
             def verified(result: object, now: float) -> None:
                 if isinstance(result, Refused):
                     self._consider_psk(index + 1, now)
                 else:
-                    run.chain = session.peer_chain
+                    self._running.chain = session.peer_chain
                     self._accept_session(index, session, result)
 
             self._ask(VerifyPeer(session.peer_chain, "", "client"), verified)
-            return
-        self._accept_session(index, session, PskPeer(session.peer_psk) if session.peer_psk else None)
+        else:
+            self._accept_session(index, session, None)
+
+    def _may_resume(self, session: ServerSession) -> bool:
+        """Whether the handshake behind the session would be allowed here: listeners may share a store of sessions."""
+        run, configuration = self._running, self._configuration
+        if session.peer_psk:
+            allowed = configuration.external_psks
+        elif configuration.client_authentication is ClientAuthentication.REQUIRE:
+            allowed = configuration.certificates and bool(session.peer_chain)
+        else:
+            allowed = configuration.certificates
+        usable = session.usable(run.facts.server_name, configuration.wall_clock())
+        return allowed and usable and session.suite.hash in run.hashes
 
     def _accept_session(self, index: int, session: ServerSession, identity: object) -> None:
         psk = OfferedPsk(
@@ -193,16 +206,21 @@ class ServerHandshake(ServerFlight):
         else:
             self._ask(FindPsk(imported.external_identity), by_import)
 
-    def _take_external(self, index: int, identity: bytes, result: object) -> bool:
+    def _external_key(self, result: object) -> ExternalPsk | None:
+        """The answer to FindPsk, as engines or as applications give it; None: nobody knows that identity."""
         if isinstance(result, Refused):  # the lookup failed, which is not the same as an identity that nobody knows
             raise own_failure("the pre-shared key could not be looked up", result)
-        if isinstance(result, PreSharedKey):  # as applications give it
-            result = ExternalPsk(identity=result.identity, key=result.key, imported=self._options.import_psk)
-        if not isinstance(result, ExternalPsk):
+        if isinstance(result, PreSharedKey):
+            return ExternalPsk(identity=result.identity, key=result.key, imported=self._options.import_psk)
+        return result if isinstance(result, ExternalPsk) else None
+
+    def _take_external(self, index: int, identity: bytes, result: object) -> bool:
+        key = self._external_key(result)
+        if key is None:
             return False
-        psk = accept_external(result, identity, self._running.hashes, self._prefix)
+        psk = accept_external(key, identity, self._running.hashes, self._prefix)
         if psk is not None:
-            self._accept_psk(index, psk, PskPeer(result.identity))
+            self._accept_psk(index, psk, PskPeer(key.identity))
         return psk is not None
 
     def _accept_psk(self, index: int, psk: OfferedPsk, identity: object) -> None:
@@ -334,6 +352,7 @@ class ServerHandshake(ServerFlight):
             server_name=run.facts.server_name,
             psk=run.psk,
             retried=run.retried,
+            mutual=run.identity is not None,
         )
 
     table: ClassVar[Mapping[tuple[Enum, int], tuple[Stage, Handler]]] = MappingProxyType(

@@ -27,11 +27,12 @@ def summarise(
     server_name: str,
     psk: OfferedPsk | None,
     retried: bool,
+    mutual: bool,
 ) -> Mapping[str, object]:
     """The summary. `algorithms` maps kinds to names; `psk` is None, "resumption", "imported" or "external".
 
     `record_size_limit`: the largest inner plaintext in octets that goes out and that may come in. `peer_signature`
-    and `own_signature` are absent where a PSK stands in for them.
+    and `own_signature` are absent where a PSK stands in for them. `provides`: properties that only the outcome decides.
     """
     algorithms = {"ciphersuite": send.suite.name, "group": _GROUP_NAMES[group]}
     if peer_scheme:
@@ -47,5 +48,6 @@ def summarise(
         "resumed": kind == "resumption",
         "psk": kind,
         "hello_retry": retried,
+        "provides": {"mutual_authentication": mutual, "pre_shared_key": psk is not None and psk.from_outside},
         "record_size_limit": (send.record_size_limit, receive.record_size_limit),
     }

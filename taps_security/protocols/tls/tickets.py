@@ -50,8 +50,9 @@ def _time(seconds: float) -> bytes:
 class Session:
     """What a client needs to resume. Times are unix seconds, `lifetime` is in seconds.
 
+    `authenticated_at`: when the server last proved itself otherwise than by a session; that counts for seven days.
     `peer_chain`: the server's certificates, which are verified again when the session is resumed; empty after a
-    handshake with an external PSK, whose identity then is `peer_psk`.
+    handshake with an external PSK, whose identity then is `peer_psk`. `mutual`: we proved ourselves then, too.
     """
 
     ticket: bytes = field(repr=False)
@@ -60,15 +61,22 @@ class Session:
     lifetime: int
     age_add: int = field(repr=False)
     received_at: float
+    authenticated_at: float
     server_name: str
     alpn: str | None
     peer_chain: tuple[bytes, ...] = field(repr=False)
     peer_psk: bytes = b""
+    mutual: bool = False
 
     def usable(self, server_name: str, at: float) -> bool:
-        """Whether the session is for `server_name` and not older than its lifetime and seven days."""
+        """Whether the session says who the server was, is for `server_name`, and is not too old (RFC 8446 §4.6.1)."""
         age = at - self.received_at
-        return self.server_name == server_name and 0 <= age < min(self.lifetime, MAX_TICKET_LIFETIME)
+        return (
+            bool(self.peer_chain or self.peer_psk)
+            and self.server_name == server_name
+            and 0 <= age < min(self.lifetime, MAX_TICKET_LIFETIME)
+            and at - self.authenticated_at < MAX_TICKET_LIFETIME
+        )
 
     def obfuscated_age(self, at: float) -> int:
         """RFC 8446 §4.2.11.1."""
@@ -83,6 +91,8 @@ class Session:
             + self.lifetime.to_bytes(4, "big")
             + self.age_add.to_bytes(4, "big")
             + _time(self.received_at)
+            + _time(self.authenticated_at)
+            + bytes((self.mutual,))
             + vector8(self.psk)
             + vector16(self.ticket)
             + vector16(self.server_name.encode())
@@ -101,14 +111,17 @@ class Session:
             if reader.u16() != TLS_1_3:
                 raise ConfigurationError("a saved TLS session of another version of TLS")
             suite = _suite_of(reader.u16())
-            lifetime, age_add, received_at = reader.u32(), reader.u32(), reader.u64() / 1000
+            lifetime, age_add = reader.u32(), reader.u32()
+            times = (reader.u64() / 1000, reader.u64() / 1000)
+            mutual = reader.u8() == 1
             psk, ticket = reader.vector8(32), reader.vector16(1)
             server_name, alpn = reader.vector16().decode(), reader.vector8().decode()
             peer_psk, chain = reader.vector16(), _parse_chain(reader)
             reader.check_end()
         except (MalformedMessage, UnicodeDecodeError) as error:
             raise ConfigurationError(f"a saved TLS session is damaged: {error}") from None
-        return cls(ticket, psk, suite, lifetime, age_add, received_at, server_name, alpn or None, chain, peer_psk)
+        names = (server_name, alpn or None)
+        return cls(ticket, psk, suite, lifetime, age_add, *times, *names, chain, peer_psk, mutual)
 
 
 # ---------------------------------------------------------------------------------------------------------- server

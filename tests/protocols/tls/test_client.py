@@ -7,18 +7,17 @@ import pytest
 from taps_security.crypto.agreement import Group
 from taps_security.protocols.tls.client import ClientState
 from taps_security.protocols.tls.extensions import ExtensionType, encode_key_share, encode_u16
-from taps_security.protocols.tls.keys import TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384
+from taps_security.protocols.tls.keys import TLS_AES_256_GCM_SHA384
 from taps_security.protocols.tls.options import TlsOptions
 from taps_security.protocols.tls.psk import ExternalPsk
 from taps_security.protocols.tls.reasons import AlertDescription, Reason, alert_for
-from taps_security.protocols.tls.tickets import Session, TicketKeys
+from taps_security.protocols.tls.tickets import TicketKeys
 from taps_security.protocols.tls.wire import (
     HELLO_RETRY_REQUEST_RANDOM,
     Certificate,
     CertificateRequest,
     CertificateVerify,
     HandshakeType,
-    NewSessionTicket,
     ServerHello,
     encode_extensions,
     encode_message,
@@ -26,16 +25,15 @@ from taps_security.protocols.tls.wire import (
     parse_client_hello_untrusted,
     parse_server_hello_untrusted,
 )
-from taps_security.stack.asks import ChooseIdentity, Refused, Sign, VerifyPeer
+from taps_security.stack.asks import Refused, VerifyPeer
 from taps_security.stack.errors import (
     AuthenticationFailed,
     ConfigurationError,
-    LocalError,
     PeerIncompatible,
     PeerMisbehaved,
     RemoteError,
 )
-from taps_security.stack.events import Direction, HandshakeComplete, KeyId, KeyReady, PeerAuthenticated, Stage
+from taps_security.stack.events import KeyId, KeyReady, Stage
 
 from .pair import Clock, Pair, Randomness, identity
 from .test_server import mutual
@@ -353,23 +351,13 @@ def test_a_message_left_out() -> None:
         expect(AlertDescription.UNEXPECTED_MESSAGE, lambda kind=kind: meddle(Pair(), kind, lambda data: None))  # type: ignore[misc]
 
 
-# ---------------------------------------------------------------------------------------------- our own certificate
-def test_our_identity_is_shown_to_verified_servers_only() -> None:
-    pair = mutual()
-    pair.client.hold = (VerifyPeer,)
-    pair.run()
-    assert [type(request) for request in pair.client.asks] == [VerifyPeer]
-    pair.client.release()
-    pair.run()
-    assert [type(request) for request in pair.client.asks] == [VerifyPeer, ChooseIdentity, Sign]
-    assert pair.server.complete
-
-
 @pytest.mark.parametrize(
     ("request_", "alert"),
     [
         (CertificateRequest(b"c", {13: b"\0\x02\x04\x03"}), AlertDescription.ILLEGAL_PARAMETER),
         (CertificateRequest(b"", {}), AlertDescription.MISSING_EXTENSION),
+        (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 51: b""}), AlertDescription.ILLEGAL_PARAMETER),
+        (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 43: b"\x03\x04"}), AlertDescription.ILLEGAL_PARAMETER),
         (CertificateRequest(b"", {13: b"\0\x03\x04\x03"}), AlertDescription.DECODE_ERROR),
         (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 47: b"\0"}), AlertDescription.DECODE_ERROR),
     ],
@@ -377,26 +365,6 @@ def test_our_identity_is_shown_to_verified_servers_only() -> None:
 def test_wrong_certificate_requests(request_: CertificateRequest, alert: AlertDescription) -> None:
     message = request_.encode()
     expect(alert, lambda: meddle(mutual(), HandshakeType.CERTIFICATE_REQUEST, lambda data: message))
-
-
-def test_no_identity_that_can_sign_for_the_server() -> None:
-    from taps_security.protocols.tls.options import ClientAuthentication
-
-    pair = mutual(
-        ClientAuthentication.REQUEST, options=TlsOptions(signature_algorithms=("ed25519", "ecdsa_secp256r1_sha256"))
-    )  # type: ignore[arg-type]
-    pair.client.answers[ChooseIdentity] = lambda request: identity("client.example", "rsa2048")
-    pair.run()
-    assert pair.server.complete
-    assert "own_signature" not in pair.client.summary["algorithms"]
-
-
-@pytest.mark.parametrize("kind", [ChooseIdentity, Sign])
-def test_credentials_that_fail(kind: type) -> None:
-    pair = mutual()
-    pair.client.answers[kind] = lambda request: Refused(ValueError("the token was pulled out"))
-    with pytest.raises(LocalError, match="pulled out"):
-        pair.run()
 
 
 # --------------------------------------------------------------------------------------------------------- sessions
@@ -448,37 +416,6 @@ def test_the_age_is_obfuscated() -> None:
     assert session.obfuscated_age(session.received_at + 1.5) == (session.age_add + 1500) % 2**32
 
 
-def connected() -> Pair:
-    return Pair().run()
-
-
-def ticket(lifetime: int = 60, nonce: bytes = b"") -> bytes:
-    return NewSessionTicket(lifetime, 1, nonce, b"ticket" + nonce, {0x0A0A: b"grease"}).encode()
-
-
-def test_tickets_that_are_not_kept() -> None:
-    pair = connected()
-    pair.client.handshake.receive(APPLICATION, ticket(0), 0, 0.0)
-    pair.client.drain()
-    assert not pair.client.sessions
-    for number in range(40):
-        pair.client.handshake.receive(APPLICATION, ticket(nonce=bytes((number,))), 0, 0.0)
-        pair.client.drain()
-    assert len(pair.client.sessions) == 16
-    assert len({session.psk for session in pair.client.sessions}) == 16
-
-
-def test_what_is_kept_of_a_ticket() -> None:
-    pair = connected()
-    pair.client.handshake.receive(APPLICATION, ticket(), 0, 0.0)
-    pair.client.drain()
-    (session,) = pair.client.sessions
-    assert isinstance(session, Session)
-    assert session.suite is TLS_AES_128_GCM_SHA256
-    assert session.peer_chain == identity().chain
-    assert session.received_at == pair.clock.now
-
-
 @pytest.mark.parametrize(("index", "suite"), [(9, 0x1301), (1, 0x1301), (0, 0x1302)])
 def test_a_server_that_selects_the_wrong_psk(index: int, suite: int) -> None:
     key = ExternalPsk(identity=b"me", key=b"k" * 32)  # imported: first for SHA-256, second for SHA-384
@@ -500,22 +437,11 @@ def test_a_server_that_claims_a_psk_it_does_not_have() -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------- after the handshake
-def test_post_handshake_authentication_was_not_offered() -> None:
-    pair = connected()
-    message = CertificateRequest(b"c", {13: b"\0\x02\x04\x03"}).encode()
-    expect(AlertDescription.UNEXPECTED_MESSAGE, lambda: pair.client.handshake.receive(APPLICATION, message, 0, 0.0))
+def test_a_server_that_selects_a_psk_and_sends_no_share() -> None:
+    """psk_ke was not offered (RFC 8446 §4.2.11)."""
+    pair = Pair({"psks": (ExternalPsk(identity=b"me", key=b"k" * 32),)})
 
+    def change(data: bytes) -> bytes:
+        return with_extension(51, None)(with_extension(41, b"\0\0")(data))
 
-def test_keys_stand_before_what_needs_them() -> None:
-    """The order of one door, from ServerHello to the end."""
-    pair = Pair().run()
-    keys = [(event.key.stage, event.direction) for event in pair.client.events if isinstance(event, KeyReady)]
-    assert keys == [
-        (Stage.HANDSHAKE, Direction.RECEIVE),
-        (Stage.HANDSHAKE, Direction.SEND),
-        (Stage.APPLICATION, Direction.SEND),
-        (Stage.APPLICATION, Direction.RECEIVE),
-    ]
-    assert isinstance(pair.client.events[-1], HandshakeComplete)
-    assert isinstance(pair.client.events[-2], PeerAuthenticated)
+    expect(AlertDescription.ILLEGAL_PARAMETER, lambda: meddle(pair, HandshakeType.SERVER_HELLO, change))

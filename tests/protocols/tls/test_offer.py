@@ -19,7 +19,9 @@ from taps_security.protocols.tls.wire import ClientHello, parse_client_hello_unt
 from .pair import AT, Clock, Randomness
 
 KEY = ExternalPsk(identity=b"me", key=b"k" * 32)
-SESSION = Session(b"ticket", b"p" * 32, TLS_AES_128_GCM_SHA256, 7200, 7, AT - 2, "server.example", None, ())
+SESSION = Session(
+    b"ticket", b"p" * 32, TLS_AES_128_GCM_SHA256, 7200, 7, AT - 2, AT - 2, "server.example", None, (b"der",)
+)
 
 
 def offer(**settings: Any) -> ClientOffer:

@@ -412,6 +412,15 @@ def psk_pair(client: ExternalPsk, server: dict[bytes, ExternalPsk], **more: obje
     return pair
 
 
+def resume_keyed(first: Pair, *keys: ExternalPsk) -> Pair:
+    """The client of `first` again, with its session and `keys`, at a server that knows the keys and has the tickets."""
+    there = first.server.handshake._configuration  # type: ignore[attr-defined]
+    server = {"ticket_keys": there.ticket_keys, "external_psks": True, "certificates": False}
+    pair = resume(first, server, {"psks": keys})
+    pair.server.answers[FindPsk] = lambda request: next((key for key in keys if key.identity == request.identity), None)
+    return pair
+
+
 @pytest.mark.parametrize("suite", [TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256])
 @pytest.mark.parametrize("imported", [False, True])
 def test_external_keys(imported: bool, suite: object) -> None:
@@ -423,9 +432,38 @@ def test_external_keys(imported: bool, suite: object) -> None:
         assert end.summary["psk"] == ("imported" if imported else "external")
         assert end.peer == PskPeer(b"me")
         assert not end.summary["resumed"]
-    second = resume(pair, {"ticket_keys": pair.server.handshake._configuration.ticket_keys})  # type: ignore[attr-defined]
-    assert second.run().client.summary["resumed"]
+    second = resume_keyed(pair, key).run()
+    assert second.client.summary["resumed"]
     assert second.client.peer == second.server.peer == PskPeer(b"me")
+    for end in (second.client, second.server):
+        assert end.summary["provides"] == {"mutual_authentication": True, "pre_shared_key": True}
+
+
+def test_a_session_of_a_key_that_was_withdrawn_is_not_resumed() -> None:
+    key, newer = (ExternalPsk(identity=name, key=b"k" * 32) for name in (b"me", b"newer"))
+    first = psk_pair(key, {b"me": key}, ticket_keys=ticket_keys()).run()
+    withdrawn = resume_keyed(first, key, newer)
+    withdrawn.server.answers[FindPsk] = lambda request: newer if request.identity == b"newer" else None
+    assert not withdrawn.run().server.summary["resumed"]
+    assert withdrawn.server.peer == PskPeer(b"newer")
+    forgotten = resume_keyed(first, newer)
+    forgotten.server.answers[FindPsk] = lambda request: newer if request.identity == b"newer" else None
+    assert not forgotten.run().client.summary["resumed"]
+    assert not any(isinstance(request, FindPsk) and request.identity == b"me" for request in forgotten.server.asks)
+
+
+@pytest.mark.parametrize("there", [{"external_psks": True, "certificates": False}, {"external_psks": False}])
+def test_listeners_that_share_a_store_resume_only_what_they_would_allow(there: dict[str, object]) -> None:
+    """A session of a client with a key does not open a listener for certificates, nor the other way round."""
+    key = ExternalPsk(identity=b"me", key=b"k" * 32)
+    keys = ticket_keys()
+    with_key = there.get("external_psks")
+    first = (Pair(server={"ticket_keys": keys}) if with_key else psk_pair(key, {b"me": key}, ticket_keys=keys)).run()
+    second = resume(first, {"ticket_keys": keys, **there}, {"psks": (key,)})
+    second.server.answers[FindPsk] = lambda request: key
+    second.run()
+    assert not second.server.summary["resumed"]
+    assert second.server.summary["psk"] == ("imported" if with_key else None)
 
 
 def test_a_key_that_nobody_knows() -> None:

@@ -20,6 +20,7 @@ def test_a_summary_is_ready_for_reports() -> None:
         server_name="server.example",
         psk=psk,
         retried=True,
+        mutual=True,
     )
     assert json.loads(json.dumps(summary)) == {
         "version": "1.3",
@@ -29,5 +30,6 @@ def test_a_summary_is_ready_for_reports() -> None:
         "resumed": False,
         "psk": "imported",
         "hello_retry": True,
+        "provides": {"mutual_authentication": True, "pre_shared_key": True},
         "record_size_limit": [600, 600],
     }

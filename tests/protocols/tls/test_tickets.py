@@ -25,10 +25,12 @@ sessions = st.builds(
     u32,
     u32,
     times,
+    times,
     names,
     protocols,
     chains,
     st.binary(max_size=30),
+    st.booleans(),
 )
 server_sessions = st.builds(
     ServerSession,
@@ -57,7 +59,7 @@ def test_server_sessions_round_trip(session: ServerSession) -> None:
 
 
 def session() -> Session:
-    return Session(b"ticket", b"p" * 32, TLS_AES_128_GCM_SHA256, 100, 7, AT, "server.example", "h2", (b"der",))
+    return Session(b"ticket", b"p" * 32, TLS_AES_128_GCM_SHA256, 100, 7, AT, AT, "server.example", "h2", (b"der",))
 
 
 def server_session(**changes: object) -> ServerSession:
@@ -95,7 +97,7 @@ def test_lifetimes_of_sessions() -> None:
     assert not one.usable("server.example", AT + 100)
     assert not one.usable("server.example", AT - 1)
     assert not one.usable("other.example", AT)
-    long = Session(b"t", b"p" * 32, TLS_AES_128_GCM_SHA256, 0xFFFFFFFF, 0, AT, "", None, ())
+    long = Session(b"t", b"p" * 32, TLS_AES_128_GCM_SHA256, 0xFFFFFFFF, 0, AT, AT, "", None, (b"der",))
     assert long.usable("", AT + 604_799)
     assert not long.usable("", AT + 604_800)
 
