@@ -166,6 +166,8 @@ class StreamCarrier:
         if self._sent == self._unsent:
             self._unblock()
             self._driver.writable()
+        else:
+            self._driver.taken(self._path)
 
     def _unblock(self) -> None:
         self.blocked = False

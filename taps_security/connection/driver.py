@@ -27,7 +27,7 @@ from ..stack.layers import PathFacts, Slab
 from ..stack.stack import Inbound, SecurityStack, Transmit
 from ..transport.buffers import shared_buffers
 
-LINGER = 30.0  # seconds that a cleanly ended connection may take to get its last octets to the socket
+LINGER = 30.0  # seconds that a full socket may take none of a cleanly ended connection's last octets
 
 
 class Carrier(Protocol):
@@ -137,6 +137,13 @@ class Driver:
         if not self._terminated:
             self.stack.path_news(path, news, value, self._clock())
             self.pump()
+
+    def taken(self, path: PathId) -> None:
+        """A full socket took some of what its carrier holds: who waits for an end with patience goes on waiting."""
+        if self._lingering:
+            self._arm(self._clock() + LINGER)
+        elif self.stack.deadline is not None:
+            self.path_news(path, PathNews.TAKEN, 0)
 
     def receive(self, inbound: Inbound) -> int:
         """Octets consumed of one read or datagram run."""
@@ -308,7 +315,7 @@ class Driver:
         due, self._timer = self._timer_due, None
         deadline = self.stack.deadline
         if self._terminated:
-            text = f"the socket did not take the last octets within {LINGER:g} s"
+            text = f"the socket took none of the last octets for {LINGER:g} s"
             self._lose(CloseKind.ABORTED, ConnectionLost(text, reason=Reason.TIMEOUT))
             return
         if deadline is None:

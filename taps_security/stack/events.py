@@ -97,6 +97,7 @@ class PathNews(Enum):
     ECN = "ecn"
     UNREACHABLE = "unreachable"
     GONE = "gone"
+    TAKEN = "taken"  # of a full byte-stream socket: it took some of what its carrier holds; only while a deadline runs
 
 
 class Secret(Protocol):

@@ -30,6 +30,7 @@ from .events import (
     KeyId,
     KeyReady,
     PathId,
+    PathNews,
     Received,
     Stage,
     TransportEnd,
@@ -49,7 +50,7 @@ class StreamLimits:
     send_low: int = 64 * 1024  # FlowWritable when less than this waits
     receive_high: int = 256 * 1024  # reading pauses while the application has more than this to take
     close_timeout: float = 5.0  # how long the peer may take to end its stream after we ended ours
-    drain_timeout: float = 30.0  # how long what is queued at close() may wait without any of it being taken
+    drain_timeout: float = 30.0  # how long what is queued at close() may wait without the socket taking any of it
     units_without_data: int = 64  # consecutive units that bring nothing: a flood of empty records is an attack
 
 
@@ -265,6 +266,12 @@ class StreamStack(LayeredStack):
         except TapsError as error:
             self._fail(error, now)
         self._settle(now)
+
+    def path_news(self, path: PathId, news: PathNews, value: int, now: float) -> None:
+        """While a socket takes what is queued, close() waits on, however slow it is."""
+        if news is PathNews.TAKEN and self._close_due and self._outgoing.size:
+            self._close_due = now + self._time_to_close
+            self._settle(now)
 
     # -- output ---------------------------------------------------------------------------------------------------
     def transmit(self, slab: Slab, datagrams: int, now: float) -> Transmit | None:

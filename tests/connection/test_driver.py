@@ -14,6 +14,7 @@ from taps_security.stack.events import (
     CloseKind,
     CloseTransport,
     FlowWritable,
+    PathNews,
     StackEvent,
     Terminated,
     TransportEnd,
@@ -341,6 +342,25 @@ def test_a_clean_end_waits_only_so_long_and_its_time_is_its_own(script: Script) 
     *_, how, end = script.seen
     assert (how, end.how, end.error.reason) == ("reset", CloseKind.ABORTED, Reason.TIMEOUT)
     assert not script.loop.waiting
+
+
+def test_a_clean_end_waits_on_while_the_socket_takes_something(script: Script) -> None:
+    script.output.append(b"last words")
+    script.fits = False
+    script.events.extend([FIN, CLEAN])
+    script.driver.pump()
+    script.loop.until(20.0)
+    script.driver.taken(0)
+    assert script.loop.waiting == [20.0 + module.LINGER]
+    assert script.seen == [b"last words"]
+
+
+def test_a_deadline_hears_that_the_socket_takes_something(script: Script) -> None:
+    script.driver.taken(0)
+    assert not script.seen  # nobody waits
+    script.deadline = 5.0
+    script.driver.taken(0)
+    assert script.seen == [("path_news", 0, PathNews.TAKEN, 0, 0.0)]
 
 
 def test_a_clean_end_whose_last_octets_are_lost_is_none(script: Script) -> None:

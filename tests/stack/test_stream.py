@@ -25,6 +25,7 @@ from taps_security.stack.events import (
     KeyReady,
     Limit,
     LimitKind,
+    PathNews,
     Received,
     StackEvent,
     Stage,
@@ -491,7 +492,10 @@ def test_close_gives_a_peer_that_takes_nothing_only_so_long() -> None:
     out = client.transmit(Slab(buffer := bytearray(2000), memoryview(buffer)), 1, 30.0)
     assert out is not None
     assert client.deadline == 60.0  # some of it was taken
-    client.deadline_reached(60.0)
+    client.path_news(0, PathNews.TAKEN, 0, 50.0)
+    assert client.deadline == 80.0
+    client.path_news(0, PathNews.UNREACHABLE, 0, 60.0)
+    client.deadline_reached(80.0)
     events = drain(client)
     assert CloseTransport(0, TransportEnd.RESET) in events
     (sent,) = (event for event in events if isinstance(event, FlowSent))
