@@ -12,12 +12,13 @@ PathKey = tuple[Address, Address, str]
 class PathTable:
     """The paths of one endpoint. `kind` tells apart what shares addresses: "udp", "tcp", "udp-encapsulated" ..."""
 
-    __slots__ = ("_facts", "_keys", "_next")
+    __slots__ = ("_facts", "_keys", "_next", "_to")
 
     def __init__(self, first: PathId = 1) -> None:
         self._next = first
         self._keys: dict[PathKey, PathId] = {}
         self._facts: dict[PathId, tuple[PathKey, PathFacts]] = {}
+        self._to: dict[Address, list[PathId]] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -35,6 +36,7 @@ class PathTable:
             self._next += 1
             self._keys[key] = path
             self._facts[path] = (key, facts)
+            self._to.setdefault(facts.remote, []).append(path)
         return path
 
     def facts(self, path: PathId) -> PathFacts:
@@ -43,10 +45,15 @@ class PathTable:
 
     def to(self, remote: Address) -> list[PathId]:
         """Every path to a remote address."""
-        return [path for path, (_, facts) in self._facts.items() if facts.remote == remote]
+        return list(self._to.get(remote, ()))
 
     def forget(self, path: PathId) -> None:
         """Nobody uses it any more. Its number is not used again; the same addresses get another."""
         known = self._facts.pop(path, None)
         if known is not None:
-            del self._keys[known[0]]
+            key = known[0]
+            del self._keys[key]
+            paths = self._to[key[1]]
+            paths.remove(path)
+            if not paths:
+                del self._to[key[1]]
