@@ -528,7 +528,7 @@ def test_silence_ends_a_handshake_and_a_connection() -> None:
         host, serving = hosts(network)
         network.host("server").silent = True
         with host:
-            endpoint, client = connect(serving.address, parley_client(os.urandom))
+            _endpoint, client = connect(serving.address, parley_client(os.urandom))
         ended = await client.over()
         assert ended.error.reason is Reason.TIMEOUT
         network.host("server").silent = False
