@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..properties.credentials import Identity
     from .driver import Driver
 
-TrustCallback = Callable[[Any], Any]  # (verified peer) -> None or an awaitable; raising refuses the peer
+TrustCallback = Callable[[Any], Any]  # (verified peer) -> None or an awaitable of it; raising refuses the peer
 
 
 class SessionStore(Protocol):
@@ -131,6 +131,10 @@ class Answerer:
         answers = self._answers
         anchors = answers.anchors() or TrustAnchors()
         usage: Any = request.usage
+        if usage == "server" and not request.name:  # an address without a name: a UNIX socket, say
+            raise AuthenticationFailed(
+                "nothing says whom the server's certificate should name; give server_name=", section="RFC 9525 §6.1"
+            )
         try:
             peer = verify_chain(anchors, request.chain, request.name or None, answers.wall_clock(), usage)
         except CertificateError as error:
@@ -143,10 +147,11 @@ class Answerer:
     def _ask_application(callback: TrustCallback, peer: object) -> object:
         verdict = callback(peer)
         if not inspect.isawaitable(verdict):
+            _check_silent(verdict)
             return peer
 
         async def then_peer() -> object:
-            await verdict
+            _check_silent(await verdict)
             return peer
 
         return then_peer()
@@ -194,6 +199,15 @@ class Answerer:
         FindSession: _find_session,
         ClaimOnce: _claim_once,
     }
+
+
+def _check_silent(verdict: object) -> None:
+    """A callback that answers False means no, and one that answers anything else misunderstood us: neither passes."""
+    if verdict is not None:
+        raise AuthenticationFailed(
+            f"trust_callback returned {type(verdict).__name__}; expected None, or an exception that refuses the peer",
+            reason=Reason.REFUSED,
+        )
 
 
 def _refused(request: AskRequest, error: Exception) -> Refused:

@@ -160,12 +160,13 @@ class SecurityLog:
     def report(self) -> SecurityReport:
         """The state now."""
         summary = dict(self.summary)
+        outcome = summary.pop("provides", {})  # what only the handshake decided
         return SecurityReport(
             stack=self._stack,
             version=str(summary.pop("version", self._version)),
             algorithms=summary.pop("algorithms", {}),
             peer=self.peer,
-            provides=self._provides,
+            provides={**self._provides, **outcome},
             keys=self.key_records(),
             resumed=bool(summary.pop("resumed", False)),
             early_data=bool(summary.pop("early_data", False)),

@@ -81,8 +81,9 @@ class SecurityParameters:
 
     `trust`: who vouches for peers. None: the system's roots when initiating, nobody when listening, and with a
     pre-shared key and no trust the key alone. `pins` add to `trust`. `trust_callback` gets the peer that `trust`
-    vouched for, and raises to refuse it; it may be an async function. `identity`, `identities`: who we are; a
-    listener chooses by server name. `client_authentication` follows `mutual_authentication` unless it is set.
+    vouched for (it never stands in for `trust`), and raises to refuse it; it may be an async function. `identity`,
+    `identities`: who we are; a listener chooses by server name. `client_authentication` follows
+    `mutual_authentication` unless it is set.
     `psk`, `psks`: external pre-shared keys; `psk_callback` looks further ones up by identity on listeners.
 
     `session_cache`: where sessions for resumption are kept; on a listener, what stateful tickets stand for. `options`:

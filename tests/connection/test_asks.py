@@ -105,6 +105,36 @@ async def test_the_trust_callback_is_not_asked_about_a_bad_chain(pki: Pki) -> No
     assert refused.error.reason is CertificateReason.WRONG_NAME
 
 
+async def test_the_trust_callback_does_not_stand_in_for_trust(pki: Pki) -> None:
+    """What nobody vouches for is refused before the application is asked."""
+    seen: list[object] = []
+    nobody = Answers(wall_clock=lambda: pki.now, anchors=lambda: None, trust_callback=seen.append)
+    assert at_once(nobody, whole(pki)).error.reason is CertificateReason.UNTRUSTED
+    assert not seen
+
+
+@pytest.mark.parametrize("verdict", [False, True, 0, "no"])
+async def test_a_trust_callback_that_answers_in_another_way_refuses(pki: Pki, verdict: object) -> None:
+    async def slow(peer: object) -> object:
+        return verdict
+
+    for refused in (
+        at_once(answers(pki, trust_callback=lambda peer: verdict), whole(pki)),
+        await later(answers(pki, trust_callback=slow), whole(pki)),
+    ):
+        assert isinstance(refused.error, AuthenticationFailed)
+        assert f"returned {type(verdict).__name__}" in str(refused.error)
+
+
+async def test_a_server_that_nobody_named_is_nobody(pki: Pki) -> None:
+    """Without a name any certificate of a trusted authority would do."""
+    refused = at_once(answers(pki), whole(pki, ""))
+    assert isinstance(refused.error, AuthenticationFailed)
+    assert "server_name=" in str(refused.error)
+    client = VerifyPeer(pki.client().chain, "", "client")
+    assert isinstance(at_once(answers(pki), client), VerifiedPeer)
+
+
 async def test_an_async_trust_callback_answers_later(pki: Pki) -> None:
     async def accepts(peer: VerifiedPeer) -> None:
         await asyncio.sleep(0)

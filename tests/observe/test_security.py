@@ -41,6 +41,13 @@ def test_a_report_before_anything_happened() -> None:
     assert not report.early_data
 
 
+def test_the_outcome_of_the_handshake_says_what_holds() -> None:
+    kept = SecurityLog("tls", "1.3", {"forward_secrecy": True, "mutual_authentication": True})
+    kept.add(2.0, HandshakeComplete({**SUMMARY, "provides": {"mutual_authentication": False}}))
+    assert kept.report().provides == {"forward_secrecy": True, "mutual_authentication": False}
+    assert "provides" not in kept.report().details
+
+
 def test_the_report_has_the_words_that_other_programs_rely_on() -> None:
     kept = log()
     kept.add(1.0, PeerAuthenticated("server.example"))

@@ -67,7 +67,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "key_export": _YES,
         "key_import": _NO,
         "connection_mobility": Provided(False, "a TCP connection stays where it is"),
-        "identity_protection": Provided(True, "certificates are encrypted; the server name is not"),
+        "identity_protection": _hides_identities(security, role),
         "replay_protection": Provided(True, "no early data; records are numbered"),
         "out_of_order_records": Provided(False, "records come in order"),
         "length_hiding": Provided(wants_hiding, "record padding" if wants_hiding else "not asked for"),
@@ -80,12 +80,24 @@ def _keyed(security: SecurityParameters, role: Role) -> bool:
     return bool(security.psks) or (role is Role.SERVER and security.psk_callback is not None)
 
 
+def _certified(security: SecurityParameters, role: Role) -> bool:
+    """Whether there may be certificates: not where an external pre-shared key must take part."""
+    given = bool(security.identities) if role is Role.SERVER else security.trust_of(role) is not None
+    return given and security.preference("pre_shared_key", role) is not Preference.REQUIRE
+
+
+def _hides_identities(security: SecurityParameters, role: Role) -> Provided:
+    if _keyed(security, role):
+        return Provided(False, "the name of a pre-shared key is sent in the clear")
+    return Provided(True, "certificates are encrypted; the server name is not")
+
+
 def _mutual(security: SecurityParameters, role: Role) -> Provided:
-    certified = bool(security.identities) if role is Role.SERVER else security.trust_of(role) is not None
-    if _keyed(security, role) and not certified:
+    """A client cannot know beforehand: what it requires is held against the outcome (`client_flight`)."""
+    if _keyed(security, role) and not _certified(security, role):
         return Provided(True, "the pre-shared key authenticates both sides")
     if role is Role.CLIENT:
-        return Provided(bool(security.identities), "" if security.identities else "no identity was given")
+        return Provided(bool(security.identities), "if the server asks" if security.identities else "no identity given")
     required = security.asks_clients is Asked.REQUIRE
     return Provided(
         required, "client certificates are required" if required else "client certificates are not required"
@@ -98,10 +110,10 @@ def credentials(security: SecurityParameters, role: Role) -> str | None:
     if role is Role.SERVER:
         if not security.identities and not keyed:
             return "a certificate with its key (identity=) or a pre-shared key (psk=, psk_callback=)"
-        if security.asks_clients is not Asked.NONE and security.trust is None and security.trust_callback is None:
+        if _certified(security, role) and security.asks_clients is not Asked.NONE and security.trust is None:
             return "whom to trust (trust=), since clients are asked for certificates"
         return None
-    if security.trust_of(role) is None and not keyed and security.trust_callback is None:
+    if security.trust_of(role) is None and not keyed:
         return "whom to trust (trust=) or a pre-shared key (psk=)"
     return None
 
@@ -144,11 +156,17 @@ def client(request: ClientRequest) -> TlsStack:
         options=options,
         session=request.session if resumes and isinstance(request.session, Session) else None,
         psks=tuple(external_psk(key, options) for key in security.psks),
+        require_mutual_authentication=_is_required("mutual_authentication", security),
+        require_pre_shared_key=_is_required("pre_shared_key", security),
         random=environment.random,
         wall_clock=environment.wall_clock,
         key_log=environment.key_log,
     )
     return _assemble(ClientHandshake(configuration), options)
+
+
+def _is_required(feature: str, security: SecurityParameters) -> bool:
+    return security.preference(feature, Role.CLIENT) is Preference.REQUIRE
 
 
 def _assemble(handshake: TlsHandshake, options: TlsOptions) -> TlsStack:
@@ -169,15 +187,16 @@ class TlsScreener:
         self._options = _options(security, Role.SERVER)
         resumes = security.preference("session_resumption", Role.SERVER) >= 0 and self._options.tickets > 0
         stateful = resumes and security.session_cache is not None
-        keys = TicketKeys(environment.random, environment.wall_clock) if resumes and not stateful else None
+        lifetime = self._options.ticket_lifetime  # a key is kept no longer than the tickets that it made
+        keys = TicketKeys(environment.random, environment.wall_clock, lifetime=lifetime) if resumes else None
         self._configuration = ServerConfiguration(
             alpn=security.alpn,
             options=self._options,
             client_authentication=_ASKED[security.asks_clients],
-            ticket_keys=keys,
+            ticket_keys=None if stateful else keys,
             stateful_sessions=stateful,
             external_psks=_keyed(security, Role.SERVER),
-            certificates=bool(security.identities),
+            certificates=_certified(security, Role.SERVER),
             random=environment.random,
             wall_clock=environment.wall_clock,
             key_log=environment.key_log,
