@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .asks import Answerer
     from .preconnection import Preconnection
 
-PUMP_AT = 256 * 1024  # octets that wait for the socket before a send() pumps by itself
+PUMP_AT = 7 * 16 * 1024  # octets that wait for the socket before a send() pumps by itself: they fill a slab
 YIELD_AT = 1024 * 1024  # octets that one task sends before it lets the others run
 COPY_BELOW = 64 * 1024  # views smaller than this are copied when nobody takes them at once: they would pin a buffer
 
@@ -270,6 +270,8 @@ class Connection:
         self._stack.consumed(self._flow, len(data), 0.0)
         if self._driver.paused:
             self._driver.resume()
+        elif self._stack.pending:
+            self._driver.schedule()  # a peer's window that opened is to be told
         return Message(data, self, self._end_read and not self._size)
 
     def take_received(self) -> Message | None:
@@ -333,6 +335,8 @@ class Connection:
         self._stack.consumed(self._flow, octets, 0.0)
         if self._driver.paused:
             self._driver.resume()
+        elif self._stack.pending:
+            self._driver.schedule()
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self._messages()
@@ -544,7 +548,7 @@ class Connection:
         self._error = event.error
         if event.how is CloseKind.CLEAN:
             self._end_read = True
-        elif event.error is None:
+        elif event.error is None and event.how is not CloseKind.SILENT:
             self._error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
         self._answerer.close()
         self._contexts = None
