@@ -116,13 +116,12 @@ class StreamCarrier:
             self._rest = b""
         inbound, driver = self._inbound, self._driver
         inbound.data = data = buffer[:length]
+        driver.answered = False
         consumed = driver.receive(inbound)
-        while consumed < length and driver.stack.wants_input:
-            inbound.data = data[consumed:]  # an ask may have been answered meanwhile
-            step = driver.receive(inbound)
-            consumed += step
-            if not step:
-                break
+        while driver.answered and consumed < length:  # what waited for the answer is looked at again
+            driver.answered = False
+            inbound.data = data[consumed:]
+            consumed += driver.receive(inbound)
         inbound.data = NOTHING
         if consumed < length:
             self._rest = bytes(data[consumed:])

@@ -80,6 +80,7 @@ class Driver:
         "_terminated",
         "_timer",
         "_timer_due",
+        "answered",
         "in_callback",
         "owner",
         "paused",
@@ -99,6 +100,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._flush: asyncio.Handle | None = None
+        self.answered = False  # an ask was answered since the carrier looked
         self.in_callback = False  # a socket's callback runs, and so no task does
         self.paused = False  # a carrier stopped reading, because the stack wants no input
         self._pumping = False
@@ -163,6 +165,7 @@ class Driver:
     def answer(self, ask: int, result: object) -> None:
         """The answer to an Ask; then what was held meanwhile is looked at again."""
         self.stack.answer(ask, result, self._loop.time())
+        self.answered = True
         self.pump()
         self.resume()
 

@@ -103,6 +103,9 @@ if sys.platform == "linux":
         def _ready(self) -> None:
             if self._set is None:
                 return
+            if len(self._readers) == 1 and not self._writers:  # it can only be that one: ask nobody
+                self._call(next(iter(self._readers.values())))
+                return
             for number, events in self._set.poll(0, EVENTS_AT_ONCE):
                 if events & ~select.EPOLLOUT:  # octets, an end, or an error that the reader will find
                     self._call(self._readers.get(number))
