@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +27,7 @@ from ..stack.asks import (
     VerifyPeer,
 )
 from ..stack.errors import AuthenticationFailed, LocalError, Reason, TapsError
+from ..stack.frozen import frozen
 
 if TYPE_CHECKING:
     from ..crypto.trust import TrustAnchors
@@ -67,7 +68,7 @@ class Claims:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answers:
     """Where answers come from, for one role of one endpoint."""
 

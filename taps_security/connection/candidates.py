@@ -10,7 +10,7 @@ Nothing here knows a protocol: descriptors say what they provide and which crede
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any
 
 from ..properties.endpoints import LocalEndpoint
@@ -21,13 +21,14 @@ from ..properties.transport import TransportProperties
 from ..protocols import registry
 from ..protocols.registry import Descriptor, Provided, Provides
 from ..stack.errors import ConfigurationError, Reason
+from ..stack.frozen import frozen, replace
 from .performance import Opinion, PerformanceCache
 
 _ABSENT = Provided(False, "not provided")
 
 
 # ------------------------------------------------------------------------------------------------------------- words
-@dataclass(frozen=True, slots=True)
+@frozen
 class Consideration:
     """One reason: what was wanted, whether the stack has it, and what followed."""
 
@@ -52,7 +53,7 @@ class Consideration:
         return f"{has} {self.property} ({self.preference}{f': {self.why}' if self.why else ''})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StackChoice:
     """One protocol in one version and configuration, and what became of it. `rank`: from 0; None when dropped."""
 
@@ -91,7 +92,7 @@ class StackChoice:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Path:
     """One way out: an interface to bind to (empty: the system chooses) and perhaps a local address."""
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from ..properties.endpoints import Endpoint, RemoteEndpoint
 from ..properties.words import refuse
 from ..stack.errors import CandidateFailure, ConnectionLost, EstablishmentError, Reason, RemoteError, TapsError
+from ..stack.frozen import frozen, slotted
 from ..transport.network import ResolvedAddress
 from .candidates import Path, StackChoice
 from .performance import Opinion, PerformanceCache
@@ -29,7 +30,7 @@ _Child = TypeVar("_Child")
 _Child_co = TypeVar("_Child_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Racing:
     """How candidates race, in seconds. ConfigurationError for values out of bounds.
 
@@ -56,7 +57,7 @@ class Phase(NamedTuple):
     end: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A leaf of the tree: a stack, a way out, and an address."""
 
@@ -72,7 +73,7 @@ class Candidate:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@dataclass(slots=True)
+@slotted
 class Attempted:
     """What became of one candidate. `outcome`: running, won, lost or failed; `reason` says why."""
 
@@ -99,7 +100,7 @@ class Attempted:
         }
 
 
-@dataclass(slots=True)
+@slotted
 class RaceReport:
     """Every attempt, in the order of their starts."""
 
@@ -318,7 +319,7 @@ class Race(Generic[_T]):
         connect: Connect[_T],
         discard: Callable[[_T], None],
         *,
-        racing: Racing = Racing(),
+        racing: Racing = Racing(),  # noqa: B008
         attempt_timeout: float | None = None,
         cache: PerformanceCache | None = None,
         families: Callable[[Path], Sequence[int]] = lambda path: FAMILIES,

@@ -14,10 +14,10 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ..properties.endpoints import Endpoint, LocalEndpoint, RemoteEndpoint
 from ..stack.errors import ConfigurationError, Reason, RemoteError
+from ..stack.frozen import frozen
 from ..transport.network import Network, ResolvedAddress
 from .performance import Opinion
 
@@ -138,7 +138,7 @@ class Lookups:
             await lookup.close()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """An address of an endpoint, and when its name was asked for and answered (None: it stood there as a number)."""
 

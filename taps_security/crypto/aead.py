@@ -12,11 +12,12 @@ held by tests for each cipher:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography.exceptions import InvalidTag as AuthenticationFailure
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+from ..stack.frozen import frozen
 
 if TYPE_CHECKING:
     from cryptography.utils import Buffer
@@ -44,7 +45,7 @@ class Aead(Protocol):
     def decrypt_into(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AeadAlgorithm:
     """Names and sizes (bytes) of an AEAD, and how much one key may protect.
 

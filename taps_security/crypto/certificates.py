@@ -12,13 +12,14 @@ import ipaddress
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from taps_security.crypto.signature import PrivateKey, PublicKey, SignatureScheme, schemes_for
+from taps_security.stack.frozen import frozen
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,7 +54,7 @@ class CredentialError(ValueError):
     """A certificate or key cannot be read, or does not fit. The text names the source and what was expected."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Names:
     """Subject alternative names: DNS names in lower case, IP addresses in their usual text."""
 
@@ -81,7 +82,7 @@ def _address(text: str) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """Who we are: a certificate chain (DER, leaf first) or only a raw public key, and the key or the wish for a signer.
 

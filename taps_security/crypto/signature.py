@@ -5,7 +5,6 @@ Randomness of RSA-PSS salts and ECDSA nonces is drawn inside OpenSSL: neither ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
+
+from ..stack.frozen import frozen
 
 __all__ = ["PrivateKey", "PublicKey", "SignatureError", "SignatureScheme", "schemes_for", "sign", "verify"]
 
@@ -54,7 +55,7 @@ class SignatureScheme(IntEnum):
         return (self & 0xFF) == 0x01
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Method:
     """What a scheme does: `key` its private and public class, then hash, and curve name or padding if there is one."""
 

@@ -16,7 +16,7 @@ import hmac
 import ipaddress
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -45,6 +45,7 @@ from taps_security.crypto.certificates import (
     subject_text,
     utc,
 )
+from taps_security.stack.frozen import frozen
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -76,7 +77,7 @@ default_anchor_paths: tuple[str, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifiedPeer:
     """Who the peer is, once verified. `leaf` is its certificate (DER), `fingerprint` SHA-256 of that.
 

@@ -7,7 +7,7 @@ A report has the words that the command and other programs rely on: `stack`, `ve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..stack.events import (
@@ -23,6 +23,7 @@ from ..stack.events import (
     SecurityEvent,
     Terminated,
 )
+from ..stack.frozen import frozen
 
 HISTORY = 64  # events kept per connection; the newest stay
 
@@ -34,7 +35,7 @@ _NAMES: dict[type, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyRecord:
     """One thing that happened to one key. `time`: seconds of the loop's clock."""
 
@@ -56,7 +57,7 @@ class KeyRecord:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventRecord:
     """A security event and when it came. `time`: seconds of the loop's clock."""
 
@@ -85,7 +86,7 @@ def _detail(event: SecurityEvent) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecurityReport:
     """What protects a connection now."""
 

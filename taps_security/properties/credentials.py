@@ -6,12 +6,13 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..stack.asks import Sign
 from ..stack.errors import ConfigurationError, Reason
+from ..stack.frozen import frozen
 from .words import refuse
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ KeyCallback: TypeAlias = Callable[[Sign], bytes | Awaitable[bytes]]
 _HEX = re.compile(r"[0-9a-fA-F]{2}(:?[0-9a-fA-F]{2}){31}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pin:
     """The SHA-256 of a certificate (DER) or of its SubjectPublicKeyInfo."""
 
@@ -60,7 +61,7 @@ class Pin:
         return f"<Pin {self}>"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PreSharedKey:
     """A key that both sides were given beforehand, and the name under which they know it.
 
@@ -94,7 +95,7 @@ class PreSharedKey:
         return cls(identity, octets)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Identity:
     """A certificate chain and its private key, or the function that signs for it.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..stack.errors import ConfigurationError
+from ..stack.frozen import frozen
 from .words import refuse, text, whole
 
 _Self = TypeVar("_Self", bound="Endpoint")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class Endpoint:
     """What both kinds share. ConfigurationError names the field, the value and what was expected.
 
@@ -89,14 +89,14 @@ class Endpoint:
         return dataclasses.replace(self, **changes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class LocalEndpoint(Endpoint):
     """Where we are: an address or interface to bind to; port 0 or None picks a free one."""
 
     __str__ = Endpoint.__str__
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class RemoteEndpoint(Endpoint):
     """Who the peer is: a host name or an address, and a port or a service."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..stack.events import Buffer
+from ..stack.frozen import frozen
 from .words import boolean, closest, listed, refuse, seconds, whole
 
 Endpoints = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MessageContext:
     """What goes with a message, or came with it. ConfigurationError names property, value and expectation.
 

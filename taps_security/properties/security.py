@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from ..stack.errors import ConfigurationError
+from ..stack.frozen import frozen
 from .credentials import Identity, Pin, PreSharedKey
 from .features import SECURITY_FEATURES
 from .preference import Preference
@@ -68,7 +68,7 @@ class SessionStore(Protocol):
         """Keep a session."""
 
 
-@dataclass(frozen=True, init=False)
+@frozen(slots=False)
 class SecurityParameters:
     """What an application demands of security, and the credentials it gives for it. ConfigurationError if it is wrong.
 

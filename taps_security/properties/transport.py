@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any, Literal, TypeVar
 
 from ..stack.errors import ConfigurationError
+from ..stack.frozen import frozen
 from .preference import AnyPreference, Preference, preference
 from .words import boolean, closest, listed, member, normal, refuse, seconds, text, whole
 
@@ -52,7 +53,7 @@ _CapacityWord = Literal[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class ConnectionProperties:
     """What may be set before and after establishment. ConfigurationError names property, value and expectation.
 
@@ -139,7 +140,7 @@ _PREFERENCES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(slots=False, kw_only=True)
 class TransportProperties(ConnectionProperties):
     """What an application wants of a transport: selection properties, and initial connection properties.
 

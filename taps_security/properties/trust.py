@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
+from ..stack.frozen import frozen
 from .credentials import Pin
 from .words import refuse, text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trust:
     """Trust anchors as declared; combine them with `|`.
 

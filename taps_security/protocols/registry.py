@@ -7,7 +7,7 @@ differently: what differs stands in the descriptor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from importlib import import_module
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from ..properties.security import Role, SecurityParameters
 from ..properties.transport import TransportProperties
 from ..properties.words import closest, listed, refuse
 from ..stack.errors import ConfigurationError
+from ..stack.frozen import frozen
 from ..stack.screening import DatagramScreener, StreamScreener
 from ..stack.stack import SecurityStack
 
@@ -65,7 +66,7 @@ Provides: TypeAlias = Mapping[str, Provided]
 Carrier: TypeAlias = Literal["tcp", "udp"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Environment:
     """What engines are given instead of a clock and an entropy source of their own.
 
@@ -77,7 +78,7 @@ class Environment:
     key_log: Callable[[str, bytes, bytes], None] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ClientRequest:
     """A stack wanted towards `endpoint` (a resolved address). `server_name`: whom we mean. `session`: one to resume."""
 
@@ -90,7 +91,7 @@ class ClientRequest:
     session: object | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServerRequest:
     """A screener wanted for a listening endpoint, which speaks `versions` (preferred first)."""
 
@@ -102,7 +103,7 @@ class ServerRequest:
 
 
 # -------------------------------------------------------------------------------------------------------- descriptor
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Descriptor:
     """What a protocol says of itself.
 

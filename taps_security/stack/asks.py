@@ -6,13 +6,15 @@ and acknowledgements go on meanwhile, held input is bounded. A type enters with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
+
+from .frozen import frozen, slotted
 
 AskId: TypeAlias = int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerifyPeer:
     """-> identity. `chain`: the peer's certificates in DER, leaf first. `name`: whom we meant; empty on a server."""
 
@@ -21,7 +23,7 @@ class VerifyPeer:
     usage: str  # "server" or "client": what the peer must be
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChooseIdentity:
     """-> identity handle, or None to present nothing. `algorithms`: the peer's signature schemes, by code point."""
 
@@ -30,7 +32,7 @@ class ChooseIdentity:
     authorities: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sign:
     """-> the signature's octets, made with the private key of `identity` (inline, on a thread, or in an HSM)."""
 
@@ -39,21 +41,21 @@ class Sign:
     data: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FindPsk:
     """-> the external pre-shared key of that name, or None."""
 
     identity: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FindSession:
     """-> the stored session behind a stateful ticket, or None."""
 
     ticket: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimOnce:
     """-> bool: True exactly once for each token until `until` (unix seconds). Replay defence."""
 
@@ -62,7 +64,7 @@ class ClaimOnce:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """An answer: the ask was looked at and denied. The stack ends in its protocol's words for `error`."""
 
@@ -72,7 +74,7 @@ class Refused:
 AskRequest: TypeAlias = VerifyPeer | ChooseIdentity | Sign | FindPsk | FindSession | ClaimOnce
 
 
-@dataclass(slots=True)
+@slotted
 class Ask:
     """Something that the engine cannot do."""
 
@@ -80,7 +82,7 @@ class Ask:
     request: AskRequest
 
 
-@dataclass(slots=True)
+@slotted
 class AskWithdrawn:
     """The answer is no longer wanted; a late one is ignored."""
 

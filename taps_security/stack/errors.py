@@ -19,8 +19,9 @@ one table each from reason to wire code. A failed decryption never says more tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from .frozen import frozen
 
 
 class Reason(Enum):
@@ -123,7 +124,7 @@ class ConnectionLost(RemoteError):
     default_reason = Reason.RESET
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CandidateFailure:
     """Why one candidate did not become the Connection."""
 

@@ -7,11 +7,12 @@ application. Plumbing events go from a stack to its driver; they are slotted and
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, IntEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
 from .asks import Ask, AskWithdrawn
+from .frozen import frozen, slotted
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 PathId: TypeAlias = int  # given by the endpoint, never reused in its life
@@ -52,7 +53,7 @@ class LimitKind(Enum):
     FAILED_OPENINGS = "failed openings"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limit:
     """A key's limit: at `soft` the key reports KeyExpiring, at `hard` it refuses. Units as the kind says."""
 
@@ -108,7 +109,7 @@ class Secret(Protocol):
 
 
 # ------------------------------------------------------------------------------------------------ security events
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyReady:
     """A key is installed: it may open from now on, or it is the one sending key of its stage and association."""
 
@@ -118,14 +119,14 @@ class KeyReady:
     limits: tuple[Limit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyConfirmed:
     """The peer proved that it holds the key: a first opening, or an acknowledgement under it."""
 
     key: KeyId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyDiscarded:
     """The key is gone and opens or seals nothing any more."""
 
@@ -133,7 +134,7 @@ class KeyDiscarded:
     direction: Direction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyExpiring:
     """A limit of the key was reached. `hard`: the record refuses already."""
 
@@ -143,7 +144,7 @@ class KeyExpiring:
     hard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerMoved:
     """The newest authenticated packet came by another path."""
 
@@ -151,7 +152,7 @@ class PeerMoved:
     new: PathId
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PathValidated:
     """The peer was shown to receive at that path, or failed to show it in time."""
 
@@ -159,33 +160,33 @@ class PathValidated:
     ok: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PeerAuthenticated:
     """The peer proved an identity. Its type is the trust decision's: certificates, keys, PSK names."""
 
     identity: object
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionReady:
     """A session that a later connection may resume."""
 
     session: object = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandshakeComplete:
     """The handshake is done on this side. `summary`: a mapping of words to what was agreed (algorithms, ALPN ...)."""
 
     summary: object
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandshakeConfirmed:
     """The peer is known to have completed too."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terminated:
     """Nothing comes after this. `error` is what the application sees; None after a clean end."""
 
@@ -194,7 +195,7 @@ class Terminated:
 
 
 # ------------------------------------------------------------------------------------------------ plumbing events
-@dataclass(slots=True)
+@slotted
 class Received:
     """At most one per flow and receive(). One object per stack, used again and again: take what it holds at once.
 
@@ -208,7 +209,7 @@ class Received:
     early: bool = False
 
 
-@dataclass(slots=True)
+@slotted
 class FlowOpened:
     """The peer opened a flow. `remote`: for packet stacks the inner protocol, address and port."""
 
@@ -217,14 +218,14 @@ class FlowOpened:
     remote: object = None
 
 
-@dataclass(slots=True)
+@slotted
 class FlowWritable:
     """send() takes octets again."""
 
     flow: FlowId
 
 
-@dataclass(slots=True)
+@slotted
 class FlowSent:
     """That send is over: the memory is free. `error`: why it was not sent (RFC 9622's Expired or SendError)."""
 
@@ -233,7 +234,7 @@ class FlowSent:
     error: Exception | None = None
 
 
-@dataclass(slots=True)
+@slotted
 class FlowClosed:
     """Nothing more goes either way on this flow."""
 
@@ -242,7 +243,7 @@ class FlowClosed:
     code: int = 0
 
 
-@dataclass(slots=True)
+@slotted
 class RouteIssued:
     """The endpoint hands datagrams with this route to this stack from now on. `replace`: even if another had it."""
 
@@ -250,14 +251,14 @@ class RouteIssued:
     replace: bool = False
 
 
-@dataclass(slots=True)
+@slotted
 class RouteRetired:
     """The route leads nowhere from now on."""
 
     route: Hashable
 
 
-@dataclass(slots=True)
+@slotted
 class CloseTransport:
     """The stack is done with a path. FIN: half close behind what is queued; RESET: at once, no lingering."""
 

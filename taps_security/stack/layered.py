@@ -9,7 +9,6 @@ A stack of a shape (`stream`, or a room's own) brings the data path and says wha
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from .asks import Ask, AskId, AskWithdrawn
@@ -36,6 +35,7 @@ from .events import (
     StackEvent,
     Terminated,
 )
+from .frozen import replace
 from .layers import Handshake, HandshakeMessage, PathFacts, Record
 from .stack import Linger
 

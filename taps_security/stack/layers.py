@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -25,10 +25,11 @@ from .events import (
     RouteRetired,
     SessionReady,
 )
+from .frozen import slotted
 
 
 # ------------------------------------------------------------------------------------------------------ handshake
-@dataclass(slots=True)
+@slotted
 class PathFacts:
     """What a transport knows of a path when it hands it to a stack."""
 
@@ -112,7 +113,7 @@ class UnitKind(IntEnum):
     KEY_MISSING = 4  # the unit behind this point wants a key that is not installed; it was not consumed
 
 
-@dataclass(slots=True)
+@slotted
 class StreamOpened:
     """What a StreamRecord's open() found, made by the caller once and set anew by each open().
 
@@ -130,7 +131,7 @@ class StreamOpened:
         self.application = self.kind = self.key = self.unit = None
 
 
-@dataclass(slots=True)
+@slotted
 class Opened:
     """What a DatagramRecord's open() found: parallel lists, made by the caller once and cleared by open()."""
 
@@ -222,7 +223,7 @@ class Ends(Protocol):
 
 
 # ------------------------------------------------------------------------------------------------ buffers for output
-@dataclass(slots=True)
+@slotted
 class Slab:
     """Memory for output, lent by the driver. `layout` belongs to the record: slices that it has made before."""
 

@@ -7,11 +7,11 @@ stated bound. Before an address is validated, at most three times the received o
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
 from .events import PathId
+from .frozen import frozen
 from .layers import PathFacts
 from .stack import SecurityStack
 
@@ -27,7 +27,7 @@ class Match(Enum):
     YES = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load:
     """How busy the endpoint is."""
 
@@ -40,26 +40,26 @@ class Load:
         return self.half_open * 2 > self.limit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotOurs:
     """Another protocol's datagram."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drop:
     """Noise; counted under `reason`."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """A stateless answer: cookie, Retry, HelloVerifyRequest."""
 
     datagram: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Create:
     """A new stack. The seed holds the datagram and what was opened of it: it is not fed again.
 

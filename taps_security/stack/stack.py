@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .asks import AskId
 from .events import Buffer, FlowId, FlowKind, KeyReady, PathId, PathNews, StackEvent, TransportEnd
+from .frozen import slotted
 from .layers import PathFacts, Slab
 
 
-@dataclass(slots=True)
+@slotted
 class Inbound:
     """One datagram, one GRO buffer of equal datagrams, or one read of a byte stream (segment 0).
 
@@ -34,7 +34,7 @@ class Inbound:
     ecn: int = 0
 
 
-@dataclass(slots=True)
+@slotted
 class Transmit:
     """slab.view[:length] goes out by `path`; `segment` is the size of each datagram but the last, 0 for a stream."""
 

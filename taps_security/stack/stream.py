@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from .asks import AskId
 from .delivery import PassThrough
@@ -35,6 +34,7 @@ from .events import (
     Stage,
     TransportEnd,
 )
+from .frozen import frozen
 from .layered import LayeredStack
 from .layers import Ends, Handshake, HandshakeMessage, PathFacts, SendBuffer, Slab, StreamOpened, StreamRecord, UnitKind
 from .stack import DEFAULT_SEND_OPTIONS, Inbound, SendOptions, Transmit
@@ -42,7 +42,7 @@ from .stack import DEFAULT_SEND_OPTIONS, Inbound, SendOptions, Transmit
 CONTROL_ROOM = 18 * 1024  # of a slab: handshake messages are cut so that each piece fits
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StreamLimits:
     """Our own bounds on what a stream stack holds, in octets and seconds."""
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+from ..stack.frozen import frozen, slotted
 
 Address = tuple[str, int]  # numeric host and port; IPv6 scope ids stand in the host: "fe80::1%eth0"
 
@@ -72,7 +73,7 @@ class ListeningSocket(Protocol):
         """Stop listening."""
 
 
-@dataclass(slots=True)
+@slotted
 class Arrival:
     """One receive call's worth of datagrams: one datagram, or a GRO run of equal ones. Used again and again."""
 
@@ -113,7 +114,7 @@ class DatagramSocket(Protocol):
         """Close at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StreamOptions:
     """What a connection asks of a byte-stream socket."""
 
@@ -131,7 +132,7 @@ class Network(Protocol):
         self,
         remote: Address,
         local: Address | None = None,
-        options: StreamOptions = StreamOptions(),
+        options: StreamOptions = StreamOptions(),  # noqa: B008
     ) -> StreamSocket:
         """A connected socket. Raises OSError. Cancelling leaves no socket behind."""
 
@@ -139,7 +140,7 @@ class Network(Protocol):
         self,
         local: Address,
         backlog: int = 512,
-        options: StreamOptions = StreamOptions(),
+        options: StreamOptions = StreamOptions(),  # noqa: B008
         *,
         reuse_port: bool = False,
     ) -> ListeningSocket:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import get_args
 
 from taps_security.stack.screening import Create, Load, Match, Verdict
@@ -11,7 +10,7 @@ def test_load_is_high_above_half() -> None:
 
 
 def test_verdicts_are_frozen() -> None:
-    assert all(dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen for kind in get_args(Verdict))
+    assert all(kind.__setattr__ is not object.__setattr__ for kind in get_args(Verdict))
     assert Create("seed") == Create("seed", routes=(), validated=False)
 
 

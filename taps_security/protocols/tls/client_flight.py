@@ -10,7 +10,7 @@ May live here: making messages, what the application requires of the outcome. Mu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from taps_security.stack.asks import ChooseIdentity, Refused, Sign
@@ -24,6 +24,7 @@ from taps_security.stack.events import (
     SessionReady,
     Stage,
 )
+from taps_security.stack.frozen import frozen
 
 from .authentication import CLIENT_CONTEXT, choose_scheme, own_failure, own_signature, signed_content
 from .extensions import ExtensionType, parse_authorities_untrusted, parse_u16_vector_untrusted
@@ -68,7 +69,7 @@ class Retry(NamedTuple):
     transcript: Transcript  # ends with the second ClientHello
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Resumption:
     """What the sessions of this connection have in common."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...crypto.agreement import Group
 from ...properties.credentials import PreSharedKey
 from ...properties.preference import Preference
@@ -11,6 +9,7 @@ from ...properties.security import ClientAuthentication as Asked
 from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
 from ...stack.delivery import PassThrough
+from ...stack.frozen import replace
 from ...stack.screening import Match
 from ..registry import (
     ClientRequest,

@@ -14,12 +14,12 @@ RFC 9846 calls "main" what RFC 8446 calls "master"; the labels keep the old word
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from taps_security.crypto.aead import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, AeadAlgorithm
 from taps_security.crypto.kdf import HashAlgorithm, hkdf_expand, hkdf_extract, hmac_digest
+from taps_security.stack.frozen import frozen
 
 from .limits import MAX_INNER_PLAINTEXT
 
@@ -44,7 +44,7 @@ __all__ = [
 TLS13_PREFIX: Final = b"tls13 "  # RFC 8446 §7.1; DTLS has its own (RFC 9147 §5.9)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CipherSuite:
     """RFC 8446 §B.4."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, IntEnum
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from taps_security.crypto import agreement
 from taps_security.crypto.agreement import Group, PrivateShare
 from taps_security.crypto.signature import SignatureScheme
 from taps_security.stack.errors import ConfigurationError
+from taps_security.stack.frozen import frozen
 
 from .extensions import encode_u16_vector
 from .keys import CIPHER_SUITES, TLS13_PREFIX, CipherSuite
@@ -115,7 +116,7 @@ def _range(option: str, value: object, low: int, high: int) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- options
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TlsOptions:
     """What users may set for TLS, for both roles. Members may be given by name. Raises ConfigurationError.
 
@@ -197,7 +198,7 @@ def is_host_name(name: str) -> bool:
     return bool(letters) and ":" not in name and not letters.isdigit()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ClientConfiguration:
     """Everything that one client handshake needs.
 
@@ -233,7 +234,7 @@ class ClientConfiguration:
             raise ConfigurationError(f"server_name: {expected}, not {self.server_name!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServerConfiguration:
     """Everything that the server handshakes of one listener need.
 

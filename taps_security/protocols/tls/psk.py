@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from taps_security.crypto.kdf import HashAlgorithm, hkdf_extract
 from taps_security.parts.codec import MalformedMessage, Reader, vector16
 from taps_security.stack.errors import ConfigurationError
+from taps_security.stack.frozen import frozen
 
 from .extensions import PskIdentity
 from .keys import TLS13_PREFIX, EarlySecret, finished_mac, hkdf_expand_label
@@ -35,7 +36,7 @@ KDF_IDS: Final = {HashAlgorithm.SHA256: 1, HashAlgorithm.SHA384: 2}  # RFC 9258 
 _HASHES: Final = {number: algorithm for algorithm, number in KDF_IDS.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExternalPsk:
     """A pre-shared key from outside TLS.
 
@@ -61,7 +62,7 @@ class ExternalPsk:
             raise ConfigurationError(f"psk hash: SHA256 or SHA384 are expected, not {self.hash.name}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PskPeer:
     """The identity of a peer that proved to hold an external pre-shared key."""
 

@@ -7,11 +7,12 @@ or in a store of its own under the ticket's octets (stateful).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 
 from taps_security.crypto.aead import AES_256_GCM, AuthenticationFailure, new_aead
 from taps_security.parts.codec import MalformedMessage, Reader, vector8, vector16, vector24
 from taps_security.stack.errors import ConfigurationError
+from taps_security.stack.frozen import frozen, replace
 
 from .keys import CIPHER_SUITES, CipherSuite
 from .limits import MAX_TICKET, MAX_TICKET_LIFETIME, TICKET_KEY_ROTATION, TICKETS_PER_KEY, TLS_1_3
@@ -46,7 +47,7 @@ def _time(seconds: float) -> bytes:
 
 
 # ---------------------------------------------------------------------------------------------------------- client
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """What a client needs to resume. Times are unix seconds, `lifetime` is in seconds.
 
@@ -125,7 +126,7 @@ class Session:
 
 
 # ---------------------------------------------------------------------------------------------------------- server
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerSession:
     """What a server needs to resume. Times are unix seconds; `lifetime` counts from `issued_at`.
 
