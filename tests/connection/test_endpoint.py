@@ -1,0 +1,300 @@
+"""Routes, screening, lingering ends and bounds of an endpoint, on stubs. With stacks and networks: tests/toys."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from taps_security.connection.endpoint import LINGERING_ENDS, PATHS_PER_STACK, RUNS_PER_TURN
+from taps_security.stack.errors import LocalError, PeerMisbehaved, Reason
+from taps_security.stack.events import PathNews, RouteIssued, RouteRetired
+from taps_security.stack.screening import Create
+from tests.connection.datagrams import ELSEWHERE, HERE, THERE, Bench, StubScreener, StubStack
+
+
+def route_of(datagram: memoryview) -> tuple[str, bytes]:
+    return "stub", bytes(datagram[:1])
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_ids_come_before_addresses(bench: Bench) -> None:
+    bench.endpoint.read_routes(route_of)
+    _, one = bench.connect(b"a", THERE)
+    _, other = bench.connect(b"b", ELSEWHERE)
+    bench.arrive(b"a by id", remote=THERE)
+    bench.arrive(b"b by id, from the address of the other", remote=THERE)
+    bench.arrive(b"? by address", remote=ELSEWHERE)
+    assert [got[1][:1] for got in one.got] == [b"a"]
+    assert [got[1][:1] for got in other.got] == [b"b"]
+    assert bench.endpoint.noise == {"nobody's": 1}  # the stack at that address did not take it
+
+
+def test_a_run_is_split_where_another_owner_begins(bench: Bench) -> None:
+    bench.endpoint.read_routes(route_of)
+    _, one = bench.connect(b"a")
+    _, other = bench.connect(b"b")
+    bench.arrive(b"a1a2b1a3b2b3?_b4a4b", segment=2)
+    assert b"".join(got[1] for got in one.got) == b"a1a2a3a4"
+    assert b"".join(got[1] for got in other.got) == b"b1b2b3b4b"
+    assert bench.endpoint.noise == {"nobody's": 1}
+
+
+def test_routes_change_hands(bench: Bench) -> None:
+    bench.endpoint.read_routes(route_of)
+    one_driver, one = bench.connect(b"a")
+    other_driver, other = bench.connect(b"b", ELSEWHERE)
+    other.events.append(RouteIssued(("stub", b"a")))
+    other_driver.pump()
+    bench.arrive(b"a")
+    assert len(one.got) == 1  # it keeps what it has
+    other.events.append(RouteIssued(("stub", b"a"), replace=True))
+    other_driver.pump()
+    bench.loop.turn()
+    assert one.error is not None
+    assert one.error.reason is Reason.RESET
+    one.events.clear()
+    other.mine = b"a"
+    bench.arrive(b"a")
+    assert len(other.got) == 1
+    other.events.append(RouteRetired(("stub", b"a")))
+    other_driver.pump()
+    assert set(bench.endpoint._by_route) == {("stub", b"b")}
+    assert one_driver is not other_driver
+
+
+def test_issued_ids_are_nobodys() -> None:
+    bench = Bench()
+    first = bench.endpoint.issue_id("stub", 1)
+    driver, stack = bench.connect(first)
+    bench.numbers = iter([first[0], 9])
+    assert bench.endpoint.issue_id("stub", 1) == b"\x09"
+    bench.numbers = iter([first[0]] * 100)
+    with pytest.raises(LocalError) as caught:
+        bench.endpoint.issue_id("stub", 1)
+    assert caught.value.reason is Reason.OVERLOADED
+    assert stack.mine == first
+    assert driver.owner is bench.endpoint
+
+
+def test_screeners_look_in_order_at_what_nobody_claims(bench: Bench) -> None:
+    first = bench.serve(StubScreener())
+    second = bench.serve(StubScreener({b"n": Create(b"nz")}))
+    for data in (b"d", b"r12345", b"R", b"n", b"?", b"x", b""):
+        bench.arrive(data)
+    assert first.seen == [b"d", b"r12345", b"R", b"n", b"x"]
+    assert second.seen == [b"n"]
+    assert bench.endpoint.noise == {
+        "dull": 1,
+        "the answer would amplify": 1,
+        "nobody's": 1,
+        "unknown": 1,
+        "empty": 1,
+    }
+    assert bench.socket.sent == [(b"answer", 0, THERE, HERE, 0)]
+    assert len(second.stacks) == 1
+
+
+def test_a_created_stack_has_its_routes_and_its_facts(bench: Bench) -> None:
+    screener = bench.serve(StubScreener({b"c": Create(b"cz", routes=(("stub", b"y"),), validated=True)}))
+    bench.arrive(b"c", remote=ELSEWHERE)
+    (stack,) = screener.stacks
+    facts = stack.facts[stack.path]
+    assert (facts.local, facts.remote, facts.mtu, facts.validated) == (HERE, ELSEWHERE, 1472, True)
+    stack.mine = b"y"
+    bench.arrive(b"y by the given route")
+    stack.mine = b"z"
+    bench.arrive(b"z by its own")
+    assert [got[1][:1] for got in stack.got] == [b"y", b"z"]
+    assert screener.seen == [b"c"]
+
+
+def test_what_accepting_raises_is_noise(bench: Bench) -> None:
+    bench.serve(StubScreener({b"c": PeerMisbehaved("no", reason=Reason.MALFORMED)}))
+    bench.arrive(b"c")
+    assert bench.endpoint.noise == {"malformed": 1}
+    assert not bench.endpoint.stacks
+
+
+def test_screened_addresses_leave_no_trace(bench: Bench) -> None:
+    bench.serve()
+    for port in range(100):
+        bench.arrive(b"d", remote=("127.0.0.1", port))
+    assert not len(bench.endpoint._paths)
+
+
+def test_half_open_stacks_are_bounded_and_load_is_told(bench: Bench) -> None:
+    screener = bench.serve(max_establishing=3)
+    for number in range(5):
+        bench.arrive(bytes((ord("c"), number)), remote=("127.0.0.1", 2000 + number))
+    assert [load.half_open for load in screener.loads] == [0, 1, 2, 3, 3]
+    assert [stack.error is not None for stack in screener.stacks] == [True, True, False, False, False]
+    assert screener.stacks[0].error.reason is Reason.OVERLOADED
+    assert (bench.endpoint.half_open, bench.endpoint.dropped, bench.endpoint.stacks) == (3, 2, 3)
+    screener.completes = True
+    bench.arrive(b"c!", remote=ELSEWHERE)
+    assert (bench.endpoint.half_open, bench.endpoint.stacks) == (3, 4)  # established at once
+
+
+def test_a_stopped_listener_keeps_who_is_established(bench: Bench) -> None:
+    screener = bench.serve()
+    bench.arrive(b"ca", remote=ELSEWHERE)
+    screener.completes = True
+    bench.arrive(b"cb", remote=THERE)
+    bench.endpoint.stop_serving()
+    assert [stack.error is not None for stack in screener.stacks] == [True, False]
+    assert not bench.endpoint.closed
+    bench.arrive(b"b")
+    assert len(screener.stacks[1].got) == 1
+    bench.arrive(b"c?", remote=("127.0.0.1", 9))
+    assert bench.endpoint.noise == {"nobody's": 1}
+    bench.end(next(iter(bench.endpoint._members)))
+    assert bench.endpoint.closed
+    assert bench.socket.closed
+    assert not bench.loop.readers
+
+
+def test_a_clients_socket_is_its_own_whoever_writes(bench: Bench) -> None:
+    driver, stack = bench.connect(b"a")
+    bench.arrive(b"a from elsewhere", remote=ELSEWHERE)
+    (path, _, _) = stack.got[0]
+    assert path != stack.path
+    assert stack.facts[path].remote == ELSEWHERE
+    bench.end(driver)
+    assert bench.endpoint.closed
+    assert not bench.endpoint._by_path
+    assert not len(bench.endpoint._paths)
+
+
+def test_a_wildcards_path_is_found_by_its_real_address() -> None:
+    bench = Bench(("0.0.0.0", 1000))
+    _, stack = bench.connect(b"a")
+    bench.serve()
+    bench.arrive(b"a", local=HERE)
+    assert stack.got[0][0] == stack.path
+
+
+def test_strange_paths_of_a_stack_are_bounded(bench: Bench) -> None:
+    bench.endpoint.read_routes(route_of)
+    driver, stack = bench.connect(b"a")
+    stack.output.append(b"x")
+    driver.pump()  # the first path is in use
+    for port in range(100):
+        bench.arrive(b"a", remote=("127.0.0.1", 5000 + port))
+    gone = [path for path, news, _ in stack.news if news is PathNews.GONE]
+    assert len(gone) == 100 - (PATHS_PER_STACK - 1)
+    assert stack.path not in gone
+    assert len(bench.endpoint._paths) == PATHS_PER_STACK
+    stack.output.append(b"y")
+    driver.pump()
+    assert bench.socket.sent[-1][2] == THERE
+
+
+class StubLinger:
+    def __init__(self, until: float, *routes: bytes) -> None:
+        self.until = until
+        self.routes = frozenset(("stub", route) for route in routes)
+
+    def reply(self, datagram: memoryview, path: int, now: float) -> bytes | None:
+        return b"I said so" if datagram[:1] == b"a" else None
+
+
+def test_an_end_lingers_and_is_forgotten(bench: Bench) -> None:
+    screener = bench.serve()
+    driver, stack = bench.connect(b"a")
+    stack.linger = StubLinger(3.0, b"a")
+    bench.end(driver)
+    assert not bench.endpoint.stacks
+    bench.arrive(b"a by id, from elsewhere", remote=ELSEWHERE)
+    bench.arrive(b"a by address")
+    assert [(sent[0], sent[2]) for sent in bench.socket.sent] == [(b"I said so", ELSEWHERE), (b"I said so", THERE)]
+    bench.arrive(b"d not for the dead")
+    assert screener.seen == [b"d not for the dead"]
+    bench.arrive(b"cz a new life at the same address")
+    assert len(screener.stacks) == 1
+    bench.loop.pass_time(3.0)
+    bench.arrive(b"a too late", remote=ELSEWHERE)
+    assert len(bench.socket.sent) == 2
+
+
+def test_lingering_ends_are_bounded_and_keep_a_client_open(bench: Bench) -> None:
+    for number in range(3):
+        driver, stack = bench.connect(b"%d" % number)
+        stack.linger = StubLinger(2.0 + number, b"%d" % number)
+        bench.end(driver)
+        assert not bench.endpoint.closed
+    assert len(bench.endpoint._lingering) == 3 < LINGERING_ENDS
+    for _ in range(3):
+        bench.loop.pass_time(2.0)
+    assert bench.endpoint.closed
+    assert not bench.loop.timers
+
+
+def test_icmp_errors_reach_those_whom_they_concern(bench: Bench) -> None:
+    _, one = bench.connect(b"a", THERE)
+    _, other = bench.connect(b"b", ELSEWHERE)
+    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), THERE)
+    bench.socket.mtu = 1300
+    bench.fail(OSError(errno.EMSGSIZE, "too long"), ELSEWHERE)
+    bench.fail(OSError(errno.EHOSTUNREACH, "no route"), ("", 0))  # whom?
+    assert one.news == [(one.path, PathNews.UNREACHABLE, errno.ECONNREFUSED)]
+    assert other.news == [(other.path, PathNews.MTU, 1300)]
+    assert bench.loop.readers_added == 4  # added again after each, for uvloop
+
+
+def test_a_connected_socket_means_its_only_peer(bench: Bench) -> None:
+    _, stack = bench.connect(b"a")
+    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ("", 0))
+    assert stack.news == [(stack.path, PathNews.UNREACHABLE, errno.ECONNREFUSED)]
+
+
+def test_one_turn_reads_so_much_and_no_more(bench: Bench) -> None:
+    _, stack = bench.connect(b"a")
+    bench.socket.arriving.extend((b"a", 0, THERE, HERE) for _ in range(RUNS_PER_TURN + 5))
+    bench.read()
+    assert len(stack.got) == RUNS_PER_TURN
+    bench.read()
+    assert len(stack.got) == RUNS_PER_TURN + 5
+
+
+def test_closing_ends_every_stack(bench: Bench) -> None:
+    bench.serve()
+    _, stack = bench.connect(b"a")
+    stack.linger = StubLinger(9.0, b"a")
+    bench.arrive(b"cb", remote=ELSEWHERE)
+    bench.endpoint.close()
+    bench.endpoint.close()
+    bench.loop.turn()
+    assert stack.error is not None
+    assert bench.socket.closed
+    assert not bench.loop.readers
+    assert not bench.loop.timers
+    assert not bench.endpoint._by_route
+
+
+def test_a_stack_with_paths_on_two_endpoints_leaves_both() -> None:
+    one, other = Bench(), Bench(("127.0.0.1", 1001))
+    other.endpoint._paths = one.endpoint._paths
+    driver, stack = one.connect(b"a")
+    path = other.endpoint.join(driver, THERE)
+    assert path != stack.path
+    stack.path = path
+    stack.output.append(b"by the other")
+    driver.pump()
+    assert [len(bench.socket.sent) for bench in (one, other)] == [0, 1]
+    one.end(driver)
+    other.loop.turn()
+    assert one.endpoint.closed
+    assert other.endpoint.closed
+
+
+def test_events_of_strangers_mean_nothing(bench: Bench) -> None:
+    stranger = bench.driver(StubStack(b"s"))
+    bench.endpoint.heard(stranger, RouteIssued("r"))
+    assert not bench.endpoint._by_route
+    assert "127.0.0.1:1000" in repr(bench.endpoint)
+    assert isinstance(bench.endpoint.local, tuple)
