@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from taps_security.crypto.issuing import issue_certificate, make_certificate_aut
 from taps_security.properties.security import Role
 from taps_security.protocols import registry
 from taps_security.protocols.registry import Descriptor, Shape
+from tests.conformance.datagrams import Datagrams
+from tests.conformance.toys import TOYS
 from tests.conformance.worlds import World
 
 SERVER_NAME = "server.example"
@@ -79,10 +81,16 @@ class Subject:
         return all(found)
 
     @property
-    def is_usable(self) -> bool:
-        """Whether these credentials do, in both roles, for what is required unless an application says otherwise."""
-        properties = taps.TransportProperties(reliability="no preference", preserve_order="no preference")
-        return all(any(choice.kept for choice in choose_stacks(self.security(role), properties, role)) for role in Role)
+    def complaint(self) -> str:
+        """What is missing for these credentials to do, in both roles, unless an application says otherwise."""
+        with self.registered():
+            choices = [choice for role in Role for choice in choose_stacks(self.security(role), properties(), role)]
+        return "; ".join(str(why) for choice in choices for why in choice.reasons if why.effect == "dropped")
+
+    def registered(self) -> AbstractContextManager[object]:
+        """Have the protocol in the registry for as long as the block runs."""
+        known = self.descriptor.name in registry.names()
+        return nullcontext() if known else registry.register(self.descriptor)
 
     @property
     def takes_streams(self) -> bool:
@@ -102,27 +110,36 @@ class Subject:
         return taps.SecurityParameters(stacks=[stack], **{**CREDENTIALS[self.credentials](role), **changes})
 
     # -- pairs ----------------------------------------------------------------------------------------------------
-    def connected(self, world: World, **client: Any) -> AbstractAsyncContextManager[Pair]:
-        """A ready pair; `client`: what the client declares beside its credentials. Both are aborted at the end."""
-        return _CONNECTED[self.descriptor.carrier](self, world, **client)
-
     def serving(self, world: World, **server: Any) -> AbstractAsyncContextManager[Service]:
-        """A listening end."""
-        return _SERVING[self.descriptor.carrier](self, world, **server)
+        """A listening end; `server`: what it declares beside its credentials."""
+        return SERVING[self.descriptor.carrier](self, world, **server)
+
+    @asynccontextmanager
+    async def connected(self, world: World, **client: Any) -> AsyncIterator[Pair]:
+        """A ready pair; `client`: what the client declares beside its credentials. Both are aborted at the end."""
+        async with self.serving(world) as service:
+            ours = await service.initiate(**client)
+            theirs = await service.accept()
+            try:
+                yield Pair(ours, theirs)
+            finally:
+                ours.abort()
+                theirs.abort()
 
 
 class Service(NamedTuple):
-    """A listening end: its address, its next ready connection, and a further connection to it."""
+    """A listening end."""
 
     address: tuple[str, int]
-    accept: Callable[[], Any]
-    initiate: Callable[..., Any]
+    accept: Callable[[], Awaitable[taps.Connection]]  # its next ready connection
+    initiate: Callable[..., Awaitable[taps.Connection]]  # a further connection to it
     others: Callable[[], int]  # ready connections that nobody took
 
 
 def properties() -> taps.TransportProperties:
     """Whatever the protocol gives."""
-    return taps.TransportProperties(reliability="no preference", preserve_order="no preference")
+    anything = dict.fromkeys(("reliability", "preserve_order", "congestion_control"), "no preference")
+    return taps.TransportProperties(**anything)  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------- byte-stream carriers
@@ -152,30 +169,31 @@ async def _initiate(
         ).initiate(timeout=timeout)
 
 
+# ------------------------------------------------------------------------------------------------ datagram carriers
 @asynccontextmanager
-async def _connected(subject: Subject, world: World, **client: Any) -> AsyncIterator[Pair]:
-    async with subject.serving(world) as service:
-        ours = await service.initiate(**client)
-        theirs = await service.accept()
-        try:
-            yield Pair(ours, theirs)
-        finally:
-            ours.abort()
-            theirs.abort()
+async def _serving_datagrams(subject: Subject, world: World, **server: Any) -> AsyncIterator[Service]:
+    listening = Datagrams(subject.descriptor, subject.version, world, subject.security(Role.SERVER, **server))
+
+    async def initiate(*, timeout: float = TIMEOUT, **client: Any) -> taps.Connection:
+        return await listening.initiate(subject.security(Role.CLIENT, **client), timeout)
+
+    try:
+        yield Service(listening.address, listening.ready.get, initiate, listening.ready.qsize)
+    finally:
+        listening.stop()
 
 
-_SERVING: dict[str, Any] = {"tcp": _serving_streams}
-_CONNECTED: dict[str, Any] = {"tcp": _connected}
+SERVING: dict[str, Any] = {"tcp": _serving_streams, "udp": _serving_datagrams}
 
 
 # ------------------------------------------------------------------------------------------------------ all subjects
 def _found() -> Iterator[Subject]:
-    for protocol, version in registry.allowed(()):
-        if protocol.carrier not in _SERVING:
-            raise AssertionError(f"{protocol.name}: the suite has no adapter for the carrier {protocol.carrier!r}")
-        usable = [one for name in CREDENTIALS if (one := Subject(protocol, version, name)).is_usable]
+    registered = [(protocol, version) for protocol, version in registry.allowed(())]
+    for protocol, version in [*registered, *((toy, toy.versions[0]) for toy in TOYS)]:
+        usable = [one for name in CREDENTIALS if not (one := Subject(protocol, version, name)).complaint]
         if not usable:
-            raise AssertionError(f"{protocol.name}/{version}: none of {', '.join(CREDENTIALS)} are credentials for it")
+            why = Subject(protocol, version, "psk").complaint
+            raise AssertionError(f"{protocol.name}/{version}: none of {', '.join(CREDENTIALS)} do for it: {why}")
         yield from usable
 
 

@@ -232,7 +232,7 @@ def test_a_requirement_that_is_not_met_is_said_at_once(subject: Subject) -> None
     missing = [feature for feature in FEATURES if not subject.provides(feature)]
     assert missing
     for feature in missing:
-        with pytest.raises(taps.ConfigurationError, match=feature):
+        with subject.registered(), pytest.raises(taps.ConfigurationError, match=feature):
             asyncio.run(_initiate_with(subject, feature))
 
 

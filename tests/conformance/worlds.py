@@ -28,6 +28,7 @@ class World:
     """Two hosts. `with world.client:` runs what is inside on it; on loopback both are this machine."""
 
     address: str  # of the server
+    client_address: str
     client: AbstractContextManager[Any]
     server: AbstractContextManager[Any]
     network: simulation.Network | None = None
@@ -67,9 +68,9 @@ def play(scenario: Scenario, where: str = "simulated", seed: int = 0) -> None:
 
 async def _simulated(scenario: Scenario, network: simulation.Network) -> None:
     network.connect("client", "server", delay=DELAY)
-    server = network.host("server")
+    client, server = network.host("client"), network.host("server")
     tasks = other_tasks()
-    await scenario(World(server.addresses[0], network.host("client"), server, network))
+    await scenario(World(server.addresses[0], client.addresses[0], client, server, network))
     network.heal()
     await asyncio.sleep(MINUTE)  # the last packets arrive, the last timers end
     assert not network.open_sockets(), f"sockets left behind: {network.open_sockets()}"
@@ -79,7 +80,7 @@ async def _simulated(scenario: Scenario, network: simulation.Network) -> None:
 async def _real(scenario: Scenario) -> None:
     await asyncio.sleep(0)  # uvloop opens its own sockets in its first turn
     sockets, tasks = open_sockets(), other_tasks()
-    await scenario(World("127.0.0.1", nullcontext(), nullcontext()))
+    await scenario(World("127.0.0.1", "127.0.0.1", nullcontext(), nullcontext()))
     left_sockets, left_tasks = await settle(sockets, tasks)
     assert not left_tasks, f"tasks left behind: {sorted(left_tasks)}"
     assert not left_sockets, f"{left_sockets} sockets left behind"
