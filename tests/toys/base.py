@@ -22,7 +22,7 @@ from taps_security.stack.events import (
     TransportEnd,
 )
 from taps_security.stack.layered import LayeredStack
-from taps_security.stack.layers import Handshake, HandshakeMessage, Opened, PathFacts, Slab, UnitKind
+from taps_security.stack.layers import DatagramRecord, Handshake, HandshakeMessage, Opened, PathFacts, Slab, UnitKind
 from taps_security.stack.stack import Inbound, Transmit
 
 from .exchanges import Exchanges, Incoming
@@ -38,7 +38,7 @@ class DatagramToy(LayeredStack):
 
     _record: ToyRecord
 
-    def __init__(self, handshake: Handshake, record: ToyRecord, *, client: bool) -> None:
+    def __init__(self, handshake: Handshake, record: DatagramRecord, *, client: bool) -> None:
         super().__init__(handshake, record)
         self.news: list[tuple[PathId, PathNews, int]] = []
         self.path: PathId = 0
