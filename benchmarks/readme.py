@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import ROOT
 from benchmarks.__main__ import RESULTS
+from benchmarks.harness import ROOT
 
 README = Path(ROOT) / "README.md"
 BEGIN, END = "<!-- speed table: written from benchmarks/results.json -->\n", "<!-- end of the speed table -->"
