@@ -14,7 +14,7 @@ from collections.abc import Callable
 import taps_security as taps
 from taps_security import simulation
 
-SECURITY = taps.SecurityParameters(psk=taps.PreSharedKey("station-7", bytes(range(32))))
+SECURITY = taps.SecurityParameters(stacks=["tls"], psk=taps.PreSharedKey("station-7", bytes(range(32))))
 PERIOD = 600.0  # seconds between two questions
 PATIENCE = 5.0  # seconds for an answer
 
