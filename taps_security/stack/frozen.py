@@ -1,8 +1,8 @@
 """Dataclasses that cost little to define: a process meets eighty of them before its first octet goes out.
 
 `@dataclass(frozen=True, slots=True)` compiles seven functions for each class, 0.4 ms. `@frozen` and `@slotted` compile
-`__init__` alone, a sixth of the time, and share the rest. To everybody else their classes are dataclasses: `fields()`,
-`replace()`, `repr`, equality, hashes, copies and pickles are as usual. May live here: what defining a class needs.
+`__init__` alone, when it is first wanted, and share the rest. To everybody else their classes are dataclasses:
+`fields()`, `replace()`, `repr`, equality, hashes, copies, pickles. May live here: what defining a class needs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from operator import attrgetter
+from types import MethodType
 from typing import Any, TypeVar, cast, dataclass_transform
 
 __all__ = ["frozen", "replace", "slotted"]
@@ -50,11 +51,11 @@ def replace(value: _T, /, **changes: Any) -> _T:
 
 def _complete(made: Any, put: str, hashed: Callable[[Any], int] | None) -> None:
     """Add what the class does not say itself. `put` sets a field in `__init__`."""
-    compared = [entry.name for entry in fields(made) if entry.compare]
+    compared = [entry.name for entry in made.__dataclass_fields__.values() if entry.compare]
     made._compared = attrgetter(*compared or ("__class__",))
     own = made.__dict__
     if "__init__" not in own:
-        made.__init__ = _initializer(made, put)
+        made.__init__ = _Initializer(made, put)
     if "__repr__" not in own:
         made.__repr__ = _repr
     if "__eq__" not in own:
@@ -62,7 +63,21 @@ def _complete(made: Any, put: str, hashed: Callable[[Any], int] | None) -> None:
         made.__hash__ = hashed
 
 
-def _initializer(made: Any, put: str) -> Callable[..., None]:
+class _Initializer:
+    """`__init__` until somebody wants it: most of the classes that a process meets it never uses."""
+
+    __slots__ = ("_made", "_put")
+
+    def __init__(self, made: Any, put: str) -> None:
+        self._made = made
+        self._put = put
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        init = self._made.__init__ = _compiled(self._made, self._put)
+        return init if instance is None else MethodType(init, instance)
+
+
+def _compiled(made: Any, put: str) -> Callable[..., None]:
     """`__init__`, as dataclasses would write it."""
     scope: dict[str, Any] = {"_put": object.__setattr__, "_missing": MISSING}
     positional, keywords, body = ["self"], ["*"], []
