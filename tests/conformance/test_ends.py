@@ -124,7 +124,7 @@ def test_a_client_that_talks_garbage_hurts_only_itself(subject: Subject, octets:
                 await send_all(stranger, octets)  # type: ignore[arg-type]
                 stranger.shutdown(SHUT_WR)
             with suppress(OSError):
-                while await receive(stranger):  # type: ignore[arg-type]  -- it is told something, and hung up on
+                while await receive(stranger):  # type: ignore[arg-type]
                     pass
             stranger.close()
             client = await service.initiate()
