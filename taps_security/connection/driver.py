@@ -171,7 +171,10 @@ class Driver:
 
     def writable(self) -> None:
         """A carrier is no longer blocked."""
+        paused = not self.stack.wants_input
         self.pump()
+        if paused:
+            self.resume()  # it may have waited for room for its answers
 
     def resume(self) -> None:
         """The application took something, or an ask was answered."""

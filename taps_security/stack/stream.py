@@ -320,8 +320,9 @@ class StreamStack(LayeredStack):
 
     @property
     def wants_input(self) -> bool:
-        """False while an ask is open, or while the application has enough to take."""
-        return not self._asks and self._unread < self._limits.receive_high
+        """False while an ask is open, while the application has enough to take, or while the peer takes no answers."""
+        limits = self._limits
+        return not self._asks and self._unread < limits.receive_high and len(self._sealed) < limits.send_high
 
     # -- flows ----------------------------------------------------------------------------------------------------
     def send(self, flow: FlowId, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
@@ -428,6 +429,7 @@ class StreamStack(LayeredStack):
         if self.ended:
             return
         self._outgoing.clear()
+        self._flight.clear()  # its key goes with the others
         while self._tokens:
             self.events.append(FlowSent(0, self._tokens.popleft()[1], error or _unsent()))
         super()._terminate(how, error)

@@ -262,6 +262,21 @@ def test_a_full_socket_keeps_the_slab_and_nothing_is_transmitted_until_it_is_wri
     assert script.seen[2:] == [b"two", b"three"]
 
 
+def test_a_stack_that_waited_for_room_reads_on_once_there_is_some(script: Script) -> None:
+    script.output.append(b"an answer")
+    script.fits = script.wants_input = False
+    script.driver.pump()
+    script.unblock()
+    assert "resume" not in script.seen  # the stack has other reasons
+    script.output.append(b"another answer")
+    script.fits = False
+    script.driver.pump()
+    script.when[FlowWritable] = lambda: setattr(script, "wants_input", True)
+    script.events.append(FlowWritable(0))
+    script.unblock()
+    assert script.seen[-1] == "resume"
+
+
 def test_slabs_go_round(script: Script) -> None:
     slabs = shared_buffers(script.loop).slabs  # type: ignore[arg-type]
     for _ in range(3):

@@ -32,7 +32,7 @@ from taps_security.stack.events import (
     Terminated,
     TransportEnd,
 )
-from taps_security.stack.layers import Slab, UnitKind
+from taps_security.stack.layers import HandshakeMessage, Slab, UnitKind
 from taps_security.stack.stack import SendOptions
 from taps_security.stack.stream import PLAINTEXT, StreamLimits, StreamStack
 from tests.stack.null import (
@@ -194,6 +194,36 @@ def test_units_without_data_between_data_are_no_flood() -> None:
     for _ in range(5):
         feed(client, unit(UnitKind.NOTHING) * 6 + data(b"."))
     assert not client.ended
+
+
+def test_a_peer_that_takes_no_answers_is_not_read_on() -> None:
+    """Each key update asks for an answer; data in between made it no flood, and the answers grew without a bound."""
+    client, _ = established(limits=StreamLimits(send_high=400))
+    generation = 0
+    while client.wants_input:
+        wire = bytearray(unit(UnitKind.HANDSHAKE, message(UPDATE_REQUEST)))
+        wire[2] = generation
+        following = bytearray(data(b"."))
+        following[2] = generation = generation + 1
+        feed(client, bytes(wire + following))
+        octets_of(drain(client))
+        client.consumed(0, 1, 0.0)
+        assert not client.ended
+        assert generation < 200
+    assert 400 <= client.pending < 420
+    transmit(client)
+    assert client.wants_input
+
+
+def test_an_end_right_behind_a_message_of_ours_drops_it() -> None:
+    """It was not sealed yet, and its key is gone."""
+    client, server = established()
+    server._queue_message(HandshakeMessage(KeyId(Stage.APPLICATION), message(UPDATE)), 0.0)
+    feed(server, PEER_ERROR)
+    assert isinstance(ended_by(server).error, PeerAborted)
+    assert transmit(server) == b""
+    assert not server.pending
+    client.abort(None, 0.0)
 
 
 # -- asks ---------------------------------------------------------------------------------------------------------

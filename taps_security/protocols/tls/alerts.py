@@ -5,11 +5,13 @@ One table turns our reasons into alert numbers (`reasons`), and one turns the pe
 
 from __future__ import annotations
 
-from ...stack.errors import AuthenticationFailed, LocalError, PeerAborted, PeerIncompatible, PeerMisbehaved, TapsError
+from ...stack.errors import AuthenticationFailed, PeerAborted, PeerIncompatible, PeerMisbehaved, TapsError
 from ...stack.errors import Reason as StackReason
 from .reasons import AlertDescription, Reason, alert_for
 
 WARNING, FATAL = 1, 2
+USER_CANCELED = bytes((WARNING, AlertDescription.USER_CANCELED))
+GENERAL_ERROR = bytes((FATAL, AlertDescription.GENERAL_ERROR))
 
 _REFUSED_IDENTITY = frozenset(
     {
@@ -59,12 +61,11 @@ class TlsEnds:
         return bytes((WARNING, AlertDescription.CLOSE_NOTIFY))
 
     def failure(self, error: Exception) -> bytes:
-        """The alert for `error`; user_canceled when the application aborts."""
+        """The alert for `error`; USER_CANCELED for an end that is nobody's fault: an abort, a timeout."""
         if isinstance(error, PeerAborted):
             return b""
-        if isinstance(error, LocalError) and error.reason is StackReason.CANCELLED:
-            return bytes((WARNING, AlertDescription.USER_CANCELED))
-        return bytes((FATAL, alert_for(error)))
+        code = alert_for(error)
+        return USER_CANCELED if code is AlertDescription.USER_CANCELED else bytes((FATAL, code))
 
 
 def _error_of(code: int) -> TapsError:

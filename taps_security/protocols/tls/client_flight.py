@@ -64,6 +64,8 @@ NOT_IN_TICKETS: Final = frozenset(ExtensionType) - {ExtensionType.EARLY_DATA}
 
 
 class Retry(NamedTuple):
+    """A HelloRetryRequest that was answered."""
+
     suite: CipherSuite
     group: int | None
     transcript: Transcript  # ends with the second ClientHello
@@ -156,6 +158,11 @@ class ClientFlight(TlsHandshake):
     def _running(self) -> Run:
         assert self._run is not None
         return self._run
+
+    def forget(self) -> None:
+        """Of a client too, with what its sessions would come from."""
+        super().forget()
+        self._run = self._resumption = None
 
     # -- our own flight -------------------------------------------------------------------------------------------
     def _send_flight(self) -> None:

@@ -8,15 +8,19 @@ Compatibility records (RFC 8446 §D.4) make a handshake look like a resumed TLS 
                                     <--       change_cipher_spec, behind the first of them
     change_cipher_spec              -->       before the second ClientHello, or else before Finished and its company
 
+An abort during the handshake says user_canceled and close_notify (RFC 9846 §6.1). Later close_notify would make an
+aborted stream look whole, so an abort then says general_error (§6.2).
+
 Early data that a HelloRetryRequest refused comes in records whose key will never be there; up to a bound they go by
 unread (§4.2.10). May live here: what a message means for the stream. Must not: keys, states of the handshake.
 """
 
 from __future__ import annotations
 
-from ...stack.events import Stage
+from ...stack.events import CloseKind, Stage
 from ...stack.layers import HandshakeMessage, UnitKind
 from ...stack.stream import PLAINTEXT, StreamStack
+from .alerts import GENERAL_ERROR, USER_CANCELED
 from .handshake import TlsHandshake
 from .record import TlsRecord
 from .wire import HandshakeType
@@ -49,6 +53,19 @@ class TlsStack(StreamStack):
             if has_session_id and not self._said_compatibility:
                 self._say_compatibility(now)
             self._record.skippable_early_data = self._handshake.skip_early_data
+
+    def _seal_control(self, unit: bytes, now: float) -> None:
+        if unit != USER_CANCELED:
+            super()._seal_control(unit, now)
+        elif self.complete:
+            super()._seal_control(GENERAL_ERROR, now)
+        else:
+            super()._seal_control(unit, now)
+            super()._seal_control(self._ends.clean(), now)
+
+    def _terminate(self, how: CloseKind, error: Exception | None) -> None:
+        super()._terminate(how, error)
+        self._handshake.forget()
 
     def _say_compatibility(self, now: float) -> None:
         self._said_compatibility = True

@@ -182,6 +182,11 @@ class TlsHandshake:
     def peer_moved(self, event: PeerMoved, now: float) -> None:
         """TLS leaves paths to others."""
 
+    def forget(self) -> None:
+        """The connection ended: let go of every secret (RFC 8446 §6)."""
+        self._outputs = self._asks = self._send = self._receive = self._key_log = None
+        self._exporter = b""
+
     # -- the door -------------------------------------------------------------------------------------------------
     def next_output(self) -> HandshakeOutput | None:
         """What comes next, in order."""
@@ -214,7 +219,11 @@ class TlsHandshake:
 
     def _log(self, label: str, client_random: bytes, secret: bytes) -> None:
         if self._key_log is not None:
-            self._key_log(label, client_random, secret)
+            try:
+                self._key_log(label, client_random, secret)
+            except Exception as error:  # the application's: its disk may be full
+                failure = LocalError(f"the key log failed: {error}", reason=Reason.NO_CREDENTIAL)
+                raise failure from error
 
     # -- keys -----------------------------------------------------------------------------------------------------
     def _send_key(self, generation: int, secret: TrafficSecret) -> KeyReady:

@@ -306,15 +306,11 @@ class TlsRecord:
         return self._open_odd(data, 0, data[3] << 8 | data[4], opened)
 
     def _open_odd(self, data: memoryview, position: int, length: int, opened: StreamOpened) -> int:
-        """One record that is not protected application data; octets consumed."""
+        """One record that is not protected application data; octets consumed. Its version means nothing (§5.1)."""
         content_type = data[position]
         if content_type not in {CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA}:
             raise PeerMisbehaved(
                 f"content type {content_type} is not of TLS", reason=Reason.UNEXPECTED_MESSAGE, section="RFC 8446 §5"
-            )
-        if data[position + 1] != 3:
-            raise PeerMisbehaved(
-                "a record version that is not of TLS", reason=Reason.DECODE_ERROR, section="RFC 8446 §5.1"
             )
         limit = MAX_PLAINTEXT if content_type != APPLICATION_DATA else MAX_CIPHERTEXT
         if self._receive is not None and content_type == APPLICATION_DATA:

@@ -135,6 +135,11 @@ class ServerFlight(TlsHandshake):
         assert self._run is not None
         return self._run
 
+    def forget(self) -> None:
+        """Of a server too."""
+        super().forget()
+        self._run = None
+
     def _send_retry(self, suite: CipherSuite) -> None:
         """RFC 8446 §4.1.4. The suite is settled by it."""
         run = self._running

@@ -75,7 +75,6 @@ def test_an_alert_of_the_wrong_length_is_misbehaviour(octets: tuple[int, ...]) -
         (PeerMisbehaved("x", reason=errors.Reason.MESSAGE_TOO_LARGE), AlertDescription.ILLEGAL_PARAMETER),
         (PeerIncompatible("x", reason=Reason.NO_COMMON_CIPHERSUITE), AlertDescription.HANDSHAKE_FAILURE),
         (AuthenticationFailed("x", reason=Reason.CERTIFICATE_EXPIRED), AlertDescription.CERTIFICATE_EXPIRED),
-        (ConnectionLost("x", reason=errors.Reason.TIMEOUT), AlertDescription.USER_CANCELED),
         (LocalError("x"), AlertDescription.INTERNAL_ERROR),
         (ValueError("x"), AlertDescription.INTERNAL_ERROR),
     ],
@@ -87,6 +86,8 @@ def test_our_errors_are_told_by_the_alert_that_the_specification_names(error: Ex
 def test_an_abort_by_the_application_is_user_canceled() -> None:
     error = LocalError("aborted", reason=errors.Reason.CANCELLED)
     assert ENDS.failure(error) == bytes((WARNING, AlertDescription.USER_CANCELED))
+    late = ConnectionLost("x", reason=errors.Reason.TIMEOUT)
+    assert ENDS.failure(late) == bytes((WARNING, AlertDescription.USER_CANCELED))
 
 
 def test_an_alert_is_not_answered_by_an_alert() -> None:

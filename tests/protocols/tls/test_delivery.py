@@ -10,13 +10,15 @@ from taps_security.protocols.tls.delivery import TlsStack
 from taps_security.protocols.tls.descriptor import message_length
 from taps_security.protocols.tls.limits import MAX_HANDSHAKE_MESSAGE, MAX_SKIPPED_EARLY_DATA
 from taps_security.protocols.tls.options import TlsOptions
-from taps_security.protocols.tls.reasons import Reason
-from taps_security.protocols.tls.record import APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TlsRecord
+from taps_security.protocols.tls.reasons import AlertDescription, Reason
+from taps_security.protocols.tls.record import ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, TlsRecord
+from taps_security.protocols.tls.tickets import TicketKeys
 from taps_security.stack.asks import Ask
 from taps_security.stack.delivery import PassThrough
-from taps_security.stack.errors import PeerMisbehaved
+from taps_security.stack.errors import ConnectionLost, PeerAborted, PeerMisbehaved
+from taps_security.stack.errors import Reason as StackReason
 from taps_security.stack.events import Terminated
-from tests.protocols.tls.pair import FACTS, Endpoint, Pair
+from tests.protocols.tls.pair import FACTS, Clock, Endpoint, Pair, Randomness
 from tests.stack.null import drain, feed, octets_of, send, transmit
 
 EARLY_DATA = ((42, b""),)
@@ -144,3 +146,66 @@ def test_what_is_no_early_data_is_still_refused(settings: dict[str, Any]) -> Non
     assert server.end is not None
     assert isinstance(server.end.error, PeerMisbehaved)
     assert expected in {None, server.end.error.reason}
+
+
+# -- ends ---------------------------------------------------------------------------------------------------------
+def plaintext_alert(code: int, level: int = 1) -> bytes:
+    return bytes((ALERT, 3, 3, 0, 2, level, code))
+
+
+def test_an_abort_in_the_handshake_is_user_canceled_and_close_notify() -> None:
+    """RFC 9846 §6.1: the one is followed by the other."""
+    client, server = ends()
+    hello = client.turn(b"")
+    client.stack.abort(None, 0.0)
+    said = client.turn(b"")
+    assert said == plaintext_alert(90) + plaintext_alert(0)
+    server.turn(hello + said)
+    assert server.end is not None
+    assert isinstance(server.end.error, ConnectionLost)
+
+
+@pytest.mark.parametrize("error", [None, ConnectionLost("too slow", reason=StackReason.TIMEOUT)])
+def test_an_abort_of_an_established_stream_never_looks_like_a_clean_end(error: Exception | None) -> None:
+    client, server = ends()
+    shake(client, server)
+    client.stack.abort(error, 0.0)
+    server.turn(client.turn(b""))
+    assert server.end is not None
+    assert isinstance(server.end.error, PeerAborted)
+    assert server.end.error.code == AlertDescription.GENERAL_ERROR
+
+
+def test_an_alert_right_behind_the_clients_finished() -> None:
+    """The tickets that the server has made meanwhile have no key any more."""
+    client, server = ends(server={"ticket_keys": TicketKeys(Randomness(b"t"), Clock())})
+    answer = server.turn(client.turn(b""))
+    finished = client.turn(answer)
+    client.stack.abort(None, 0.0)
+    server.turn(finished + client.turn(b""))
+    assert server.end is not None
+    assert isinstance(server.end.error, PeerAborted)
+
+
+def secrets_of(handshake: Any) -> list[object]:
+    """Whatever of key material a handshake still holds."""
+    names = ("_send", "_receive", "_exporter", "_run", "_resumption", "_outputs", "_asks")
+    return [found for name in names if (found := getattr(handshake, name, None))]
+
+
+@pytest.mark.parametrize("moment", ["hello", "middle", "complete"])
+def test_every_end_forgets_every_secret(moment: str) -> None:
+    """RFC 8446 §6."""
+    client, server = ends()
+    hello = client.turn(b"")
+    if moment != "hello":
+        answer = server.turn(hello)
+        if moment == "complete":
+            shake_on = client.turn(answer)
+            server.turn(shake_on)
+            assert server.stack.complete
+    for end in (client, server):
+        end.stack.abort(None, 0.0)
+        assert secrets_of(end.stack._handshake) == []
+        assert not end.stack._record._send
+        assert end.stack._record._receive is None

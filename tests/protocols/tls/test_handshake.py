@@ -51,6 +51,15 @@ def test_both_ends_have_the_same_keys_and_log_them() -> None:
     assert logged["CLIENT_TRAFFIC_SECRET_0"] == pair.client.keys[APPLICATION, Direction.SEND]
 
 
+def test_a_key_log_that_fails_is_our_own_error() -> None:
+    def full(label: str, client_random: bytes, secret: bytes) -> None:
+        raise OSError("no space left on device")
+
+    with pytest.raises(LocalError, match="the key log failed: no space left") as caught:
+        Pair({"key_log": full}).run()
+    assert alert_for(caught.value) is AlertDescription.INTERNAL_ERROR
+
+
 def test_old_keys_are_discarded() -> None:
     pair = Pair().run()
     for end in (pair.client, pair.server):

@@ -343,7 +343,6 @@ def test_protected_data_before_a_key_is_not_consumed() -> None:
     [
         (b"GET / HTTP/1.1\r\n", Reason.UNEXPECTED_MESSAGE),
         (plain(24, b"x"), Reason.UNEXPECTED_MESSAGE),
-        (plain(HANDSHAKE, b"x", 0x0203), Reason.DECODE_ERROR),
         (plain(HANDSHAKE, b""), Reason.UNEXPECTED_MESSAGE),
         (plain(ALERT, b""), Reason.UNEXPECTED_MESSAGE),
         (plain(APPLICATION_DATA, b"")[:3] + b"\xff\xff", Reason.RECORD_OVERFLOW),
@@ -353,6 +352,12 @@ def test_what_is_no_tls_record_is_refused(wire: bytes, reason: Reason) -> None:
     error = refusal(TlsRecord(), wire)
     assert error.reason is reason
     assert error.section.startswith("RFC 8446 §5")
+
+
+def test_the_version_of_a_plaintext_record_means_nothing() -> None:
+    """RFC 8446 §5.1: legacy_record_version is ignored for all purposes."""
+    for version in (0x0203, 0x0301, 0x0303, 0xFFFF):
+        assert opened_of(TlsRecord(), plain(HANDSHAKE, b"x", version)) == [(UnitKind.HANDSHAKE, b"x")]
 
 
 def test_an_unfinished_header_waits() -> None:
