@@ -16,6 +16,7 @@ from ..stack.layers import PathFacts, Slab
 from ..stack.stack import Transmit
 from ..transport.buffers import shared_buffers
 from ..transport.network import Address, DatagramSocket
+from ..transport.poller import poller_of
 from .driver import Driver
 
 BATCH = 65_507 // 1500  # datagrams of usual size that fit into one GSO run
@@ -70,7 +71,7 @@ class Outlet:
             self._kept = door, slab, length, segment, ecn
             if not self.full:
                 self.full = True
-                self._loop.add_writer(self.socket, self._writable)
+                poller_of(self._loop).add_writer(self.socket, self._writable)
             self.wait(door.member.driver)
             return False
         except OSError as error:
@@ -85,7 +86,7 @@ class Outlet:
                 return
             self._slabs.give_back(slab)
         self.full = False
-        self._loop.remove_writer(self.socket)
+        poller_of(self._loop).remove_writer(self.socket)
         waiting, self._waiting = self._waiting, OrderedDict()
         for driver in waiting:
             driver.writable()
@@ -102,7 +103,7 @@ class Outlet:
         self.closed = True
         if self.full:
             self.full = False
-            self._loop.remove_writer(self.socket)
+            poller_of(self._loop).remove_writer(self.socket)
         if self._kept is not None:
             self._slabs.give_back(self._kept[1])
             self._kept = None

@@ -25,6 +25,7 @@ from ..stack.stack import Inbound, Linger, SecurityStack
 from ..transport.buffers import shared_buffers
 from ..transport.network import Address, Arrival, DatagramSocket
 from ..transport.paths import PathTable
+from ..transport.poller import poller_of
 from .door import Door, Member, Outlet
 from .driver import Driver
 
@@ -75,7 +76,8 @@ class Endpoint:
         self.noise: Counter[str] = Counter()  # datagrams that led to nothing, by reason
         self.dropped = 0  # unfinished stacks dropped for younger ones
         self.closed = False
-        loop.add_reader(sock, self._readable)
+        self._poller = poller_of(loop)
+        self._poller.add_reader(sock, self._readable)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.local[0]}:{self.local[1]} stacks={len(self._members)}>"
@@ -154,7 +156,7 @@ class Endpoint:
             self._forget(key)
         if self._linger_timer is not None:
             self._linger_timer.cancel()
-        self._loop.remove_reader(self._socket)
+        self._poller.remove_reader(self._socket)
         self._outlet.close()
         self._socket.close()
 
@@ -307,9 +309,6 @@ class Endpoint:
     def _report(self, error: OSError) -> None:
         """An ICMP error. The stacks on the paths to that address hear of it."""
         remote = self._arrival.remote
-        # uvloop polls a descriptor no more once it was in error: it has to be added again
-        self._loop.remove_reader(self._socket)
-        self._loop.add_reader(self._socket, self._readable)
         if remote == _NOBODY and len(self._members) == 1:
             paths = list(self._by_path)  # a connected socket: whom else could it mean
         else:

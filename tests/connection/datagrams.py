@@ -20,6 +20,8 @@ HERE, THERE, ELSEWHERE = ("127.0.0.1", 1000), ("127.0.0.1", 2000), ("127.0.0.1",
 class StubLoop:
     """Remembers who waits for what."""
 
+    taps_network = object()  # it watches its sockets itself, as a simulated loop does
+
     def __init__(self) -> None:
         self.now = 0.0
         self.readers: dict[Any, Any] = {}
