@@ -118,10 +118,12 @@ class StreamOpened:
     """What a StreamRecord's open() found, made by the caller once and set anew by each open().
 
     First a run of application records, whose octets lie side by side in the buffer (None: there was none); then at
-    most one other unit, behind which open() stopped (`kind` None: there was none).
+    most one other unit, behind which open() stopped (`kind` None: there was none). `empty`: of a run without any
+    octet, how many records it had.
     """
 
     application: memoryview | None = None
+    empty: int = 1
     kind: UnitKind | None = None
     key: KeyId | None = None
     unit: memoryview | None = None

@@ -165,7 +165,7 @@ class StreamStack(LayeredStack):
             where = "inside a handshake message" if self.complete else "before the handshake is complete"
             raise PeerMisbehaved(f"application data {where}", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1")
         if not octets:
-            self._count_idle_unit()
+            self._count_idle_units(self._opened.empty)
         elif not self._closing:
             self._idle_units = 0
             self._unread += len(octets)
@@ -177,27 +177,29 @@ class StreamStack(LayeredStack):
             self._feed_messages(now)
         elif kind is UnitKind.CONTROL:
             verdict = self._ends.read(unit)
+            if isinstance(verdict, PeerMisbehaved):
+                raise verdict  # a broken word for an end, of which the peer is told
             if isinstance(verdict, Exception):
                 self._deliver()
                 self._terminate(CloseKind.ABORTED, verdict)
             elif verdict:
                 self._peer_over = True
             else:
-                self._count_idle_unit()
+                self._count_idle_units()
         else:
-            self._count_idle_unit()
+            self._count_idle_units()
 
     def _feed_messages(self, now: float) -> None:
         while (message := self._delivery.next_message()) is not None:
             if self.complete:
-                self._count_idle_unit()
+                self._count_idle_units()
             else:
                 self._idle_units = 0  # the handshake's states bound the number of its messages
             self._handshake.receive(message[0], message[1], 0, now)
             self._route(now)
 
-    def _count_idle_unit(self) -> None:
-        self._idle_units += 1
+    def _count_idle_units(self, units: int = 1) -> None:
+        self._idle_units += units
         if self._idle_units > self._limits.units_without_data:
             raise PeerMisbehaved(f"{self._idle_units} units in a row that bring no data", reason=Reason.UNEXPECTED)
 
@@ -385,6 +387,7 @@ class StreamStack(LayeredStack):
         if self._said_goodbye:
             raise LocalError("update_keys(): this connection sends nothing more")
         super().update_keys(now)
+        self._idle_units -= 1  # the peer's answer brings no data either, and we asked for it
         self._count_pending()
 
     def close(self, now: float) -> None:

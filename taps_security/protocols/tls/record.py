@@ -228,7 +228,7 @@ class TlsRecord:
             return self._open_plaintext(data, opened)
         aead, iv, number, wire_limit = state.aead, state.iv, state.number, state.wire_limit
         total = len(data)
-        position = 0
+        position, begun = 0, number
         run = write = -1  # where the run of application octets begins, and where it goes on
         while total - position >= HEADER_SIZE:
             length = data[position + 3] << 8 | data[position + 4]
@@ -277,6 +277,8 @@ class TlsRecord:
         state.number = number
         if self._receive_seen and run >= 0:
             opened.application = data[run:write]
+            if write == run:
+                opened.empty = number - begun
         else:
             self._give_run(opened, state, data, run, write)
         return position
@@ -291,6 +293,7 @@ class TlsRecord:
             self._report(KeyConfirmed(state.key))
         if write >= run:
             opened.application = data[run:write]
+            opened.empty = 1
 
     def _skip(self, state: _Key, length: int) -> bool:
         """A refused early-data record goes by unread, up to a bound (RFC 8446 §4.2.10)."""
