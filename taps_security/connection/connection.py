@@ -170,7 +170,7 @@ class Connection:
         """
         if type(data) is not bytes or context is not None or final or self.state is not _ESTABLISHED:
             await self._send_slowly(data, context, final=final, timeout=timeout)
-        elif not self._stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, 0.0):
+        elif not self._stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, self._driver.clock()):
             await self._send_slowly(data, None, final=False, timeout=timeout)
         elif self._stack.pending >= PUMP_AT:
             await self._pump()
@@ -185,7 +185,7 @@ class Connection:
         options = DEFAULT_SEND_OPTIONS
         if final or context is not None or self.state is not _ESTABLISHED:
             options = self._send_options(context, final=final)
-        taken = self._stack.send(self._flow, chunks, options, 0.0)
+        taken = self._stack.send(self._flow, chunks, options, self._driver.clock())
         if not taken and not options.end and any(map(len, chunks)):
             async with asyncio.timeout(timeout):
                 await self._send_blocked(chunks, options)
@@ -267,7 +267,7 @@ class Connection:
             data = bytes(chunks.pop()) if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
             self._size = 0
-        self._stack.consumed(self._flow, len(data), 0.0)
+        self._stack.consumed(self._flow, len(data), self._driver.clock())
         if self._driver.paused:
             self._driver.resume()
         elif self._stack.pending:
@@ -332,7 +332,7 @@ class Connection:
         return data
 
     def _consumed(self, octets: int) -> None:
-        self._stack.consumed(self._flow, octets, 0.0)
+        self._stack.consumed(self._flow, octets, self._driver.clock())
         if self._driver.paused:
             self._driver.resume()
         elif self._stack.pending:

@@ -66,7 +66,6 @@ class Driver:
 
     __slots__ = (
         "_carriers",
-        "_clock",
         "_finishing",
         "_flush",
         "_last",
@@ -81,6 +80,7 @@ class Driver:
         "_timer",
         "_timer_due",
         "answered",
+        "clock",
         "in_callback",
         "owner",
         "paused",
@@ -93,7 +93,7 @@ class Driver:
     ) -> None:
         self.stack = stack
         self._loop = loop
-        self._clock = loop.time
+        self.clock = loop.time
         self._sink = sink
         self._slabs = shared_buffers(loop).slabs
         self._carriers: dict[PathId, Carrier] = {}
@@ -137,19 +137,19 @@ class Driver:
     def path_news(self, path: PathId, news: PathNews, value: int) -> None:
         """What the network says of a path."""
         if not self._terminated:
-            self.stack.path_news(path, news, value, self._clock())
+            self.stack.path_news(path, news, value, self.clock())
             self.pump()
 
     def taken(self, path: PathId) -> None:
         """A full socket took some of what its carrier holds: who waits for an end with patience goes on waiting."""
         if self._lingering:
-            self._arm(self._clock() + LINGER)
+            self._arm(self.clock() + LINGER)
         elif self.stack.deadline is not None:
             self.path_news(path, PathNews.TAKEN, 0)
 
     def receive(self, inbound: Inbound) -> int:
         """Octets consumed of one read or datagram run."""
-        now = self._clock()
+        now = self.clock()
         consumed = self.stack.receive(inbound, now)
         self.pump(now)
         return consumed
@@ -251,7 +251,7 @@ class Driver:
             return False
         stack, slab = self.stack, self._slabs.lend()
         if now is None:
-            now = self._clock()
+            now = self.clock()
         moved = False
         while (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
