@@ -158,10 +158,14 @@ class Answerer:
         return then_peer()
 
     def _choose_identity(self, request: ChooseIdentity) -> object:
-        """By server name first, then the first identity whose key can make a signature that the peer accepts."""
+        """Among those whose key can make a signature that the peer accepts: by server name, then as its chain suits
+        the peer (RFC 8446 §4.4.2.2), then the first."""
         wanted = frozenset(request.algorithms)
         identities = [identity.loaded for identity in self._answers.identities]
         fitting = [identity for identity in identities if wanted.intersection(identity.schemes)]
+        if len(fitting) > 1:
+            asked = (request.certificate_algorithms, request.authorities)
+            fitting.sort(key=lambda identity: identity.suits(*asked), reverse=True)
         if request.server_name:
             for identity in fitting:
                 if identity.names.matches(request.server_name):

@@ -22,6 +22,7 @@ from taps_security.crypto.signature import PrivateKey, PublicKey, SignatureSchem
 from taps_security.stack.frozen import frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from cryptography import x509
@@ -47,6 +48,20 @@ __all__ = [
 
 MAX_CERTIFICATE = 65_536  # bytes of DER; our choice, far above what real chains have
 _RSASSA_PSS = "1.2.840.113549.1.1.10"  # RFC 8017 §A.2.3
+_S = SignatureScheme
+_PSS: tuple[SignatureScheme, ...] = tuple(scheme for scheme in _S if scheme.name.startswith("RSA_PSS"))
+_UNNAMED = -1  # a signature for which TLS 1.3 has no name
+_SIGNED_BY: dict[str, tuple[SignatureScheme, ...]] = {  # by OID: RFC 8017 §A.2, RFC 5758 §3.2, RFC 8410 §3
+    "1.2.840.113549.1.1.11": (_S.RSA_PKCS1_SHA256,),
+    "1.2.840.113549.1.1.12": (_S.RSA_PKCS1_SHA384,),
+    "1.2.840.113549.1.1.13": (_S.RSA_PKCS1_SHA512,),
+    _RSASSA_PSS: _PSS,
+    "1.2.840.10045.4.3.2": (_S.ECDSA_SECP256R1_SHA256,),
+    "1.2.840.10045.4.3.3": (_S.ECDSA_SECP384R1_SHA384,),
+    "1.2.840.10045.4.3.4": (_S.ECDSA_SECP521R1_SHA512,),
+    "1.3.101.112": (_S.ED25519,),
+    "1.3.101.113": (_S.ED448,),
+}
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\r?\n(.*?)-----END \1-----", re.DOTALL)
 
 
@@ -136,6 +151,16 @@ class Identity:
             if self.chain
             else f"raw public key {hashlib.sha256(self.raw_public_key).hexdigest()}"
         )
+
+    def suits(self, certificate_algorithms: Collection[int], authorities: Collection[bytes]) -> tuple[bool, bool]:
+        """Whether the chain is signed in these ways only, and whether one of these names (DER) issued a part of it.
+
+        Empty: the peer did not say, and anything suits (RFC 8446 §4.4.2.2).
+        """
+        links = [_link(der) for der in self.chain]
+        signed = [not ways or any(way in certificate_algorithms for way in ways) for ways, _ in links]
+        issued = [issuer in authorities for _, issuer in links]
+        return not certificate_algorithms or all(signed), not authorities or any(issued)
 
     def __repr__(self) -> str:
         return f"<Identity {self.subject}{'' if self.private_key is not None else ', external signer'}>"
@@ -294,6 +319,16 @@ def schemes_of(certificate: bytes) -> tuple[SignatureScheme, ...]:
 def _schemes(certificate: bytes) -> tuple[SignatureScheme, ...]:
     oid = _parse(certificate).public_key_algorithm_oid.dotted_string
     return schemes_for(_public_key(certificate), rsa_pss_oid=oid == _RSASSA_PSS)
+
+
+@lru_cache(maxsize=64)
+def _link(certificate: bytes) -> tuple[tuple[int, ...], bytes]:
+    """The schemes that name a certificate's own signature (none where it is self-signed), and its issuer's name."""
+    parsed = parse_certificate_untrusted(certificate)
+    ways: tuple[int, ...] = _SIGNED_BY.get(parsed.signature_algorithm_oid.dotted_string, (_UNNAMED,))
+    if ways is _PSS and parsed.signature_hash_algorithm is not None:
+        ways = tuple(scheme for scheme in _PSS if scheme.name.endswith(parsed.signature_hash_algorithm.name.upper()))
+    return () if parsed.issuer == parsed.subject else ways, parsed.issuer.public_bytes()
 
 
 def spki_of(key: PrivateKey | PublicKey) -> bytes:

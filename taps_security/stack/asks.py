@@ -25,11 +25,16 @@ class VerifyPeer:
 
 @frozen
 class ChooseIdentity:
-    """-> identity handle, or None to present nothing. `algorithms`: the peer's signature schemes, by code point."""
+    """-> identity handle, or None to present nothing. `algorithms`: the peer's signature schemes, by code point.
+
+    `authorities`: names in DER, and `certificate_algorithms`: schemes, that the peer would like to see in the chain;
+    empty: it did not say.
+    """
 
     server_name: str
     algorithms: tuple[int, ...]
     authorities: tuple[bytes, ...] = ()
+    certificate_algorithms: tuple[int, ...] = ()
 
 
 @frozen

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
 
 from taps_security.connection.asks import Answerer, Answers
-from taps_security.crypto.certificates import certificate_pem, public_key_of
-from taps_security.crypto.issuing import KeyAlgorithm
+from taps_security.crypto.certificates import certificate_pem, parse_certificate_untrusted, public_key_of
+from taps_security.crypto.issuing import KeyAlgorithm, issue_certificate, make_certificate_authority
 from taps_security.crypto.signature import SignatureScheme, verify
 from taps_security.crypto.trust import CertificateReason, TrustAnchors, VerifiedPeer
 from taps_security.properties.credentials import Identity
@@ -163,6 +164,20 @@ async def test_the_identity_fits_the_peers_algorithms_and_the_name(pki: Pki) -> 
     assert at_once(where, ChooseIdentity("unknown.example", ed25519)) is ours[0].loaded
     assert at_once(where, ChooseIdentity(SERVER_NAME, rsa)) is None
     assert at_once(answers(pki), ChooseIdentity("", ecdsa)) is None
+
+
+async def test_the_chain_that_suits_the_peer_is_preferred(pki: Pki) -> None:
+    """RFC 8446 §4.4.2.2: by the name first, then by the signatures in the chain and by who issued it."""
+    edwards = make_certificate_authority("Edwards", algorithm="ed25519", at=pki.now, random=os.urandom)
+    other = Identity(issue_certificate(edwards, [SERVER_NAME], at=pki.now, random=os.urandom))
+    elsewhere = Identity(issue_certificate(edwards, ["elsewhere.example"], at=pki.now, random=os.urandom))
+    ours = Identity(pki.leaf())
+    where, ecdsa, ed25519 = answers(pki, identities=[elsewhere, ours, other]), 0x0403, 0x0807
+    assert at_once(where, ChooseIdentity(SERVER_NAME, (ecdsa,), (), (ed25519,))) is other.loaded
+    assert at_once(where, ChooseIdentity(SERVER_NAME, (ecdsa,), (), (ecdsa,))) is ours.loaded
+    issuer = parse_certificate_untrusted(edwards.chain[0]).subject.public_bytes()
+    assert at_once(where, ChooseIdentity("", (ecdsa,), (issuer,))) is elsewhere.loaded
+    assert at_once(where, ChooseIdentity("", (ecdsa,), (b"nobody",), (0x0804,))) is elsewhere.loaded  # better than none
 
 
 async def test_a_private_key_signs_inline(pki: Pki) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from hypothesis import given
@@ -29,7 +30,12 @@ from taps_security.crypto.certificates import (
     spki_of,
     subject_text,
 )
-from taps_security.crypto.issuing import generate_private_key, issue_certificate, make_certificate_authority
+from taps_security.crypto.issuing import (
+    generate_private_key,
+    issue_certificate,
+    make_certificate_authority,
+    self_signed,
+)
 from taps_security.crypto.signature import SignatureScheme
 from tests.crypto.forging import NOW, Forged, leaf
 
@@ -216,6 +222,28 @@ def test_rsa_schemes_are_those_of_the_key_identifier():
     file = Path(__file__).parent.parent / "vectors" / "rsassa_pss_certificate.pem"
     (der,) = load_certificates(file.read_bytes())
     assert [scheme.name for scheme in schemes_of(der)] == [f"RSA_PSS_PSS_SHA{size}" for size in (256, 384, 512)]
+
+
+def test_a_chain_suits_those_who_know_its_signatures_or_its_issuer():
+    """RFC 8446 §4.4.2.2."""
+    ecdsa, edwards = SignatureScheme.ECDSA_SECP256R1_SHA256, SignatureScheme.ED25519
+    root = make_certificate_authority("Root", algorithm="ed25519", at=NOW, random=os.urandom)
+    middle = issue_certificate(root, ["Middle"], at=NOW, random=os.urandom, usage="ca")
+    ours = issue_certificate(middle, ["server.example"], at=NOW, random=os.urandom)
+    assert ours.suits((), ()) == (True, True)
+    assert ours.suits((ecdsa, edwards), ()) == (True, True)  # the leaf is signed with one, its issuer with the other
+    assert ours.suits((ecdsa,), ()) == ours.suits((edwards,), ()) == (False, True)
+    names = [parse_certificate_untrusted(der).subject.public_bytes() for der in (*root.chain, *ours.chain)]
+    assert [ours.suits((), (name,))[1] for name in names] == [True, False, True]
+    own = self_signed(["server.example"], at=NOW, random=os.urandom)
+    assert own.suits((edwards,), (b"other",)) == (True, False)  # nobody checks what a certificate says of itself
+
+
+def test_signatures_by_their_names():
+    issuer = Forged("issuer", rsa.generate_private_key(65537, 2048))
+    for algorithm, suits in ((hashes.SHA256(), True), (hashes.SHA384(), False), (hashes.SHA3_256(), False)):
+        chain = (Forged("leaf", algorithm=algorithm).made(issuer),)
+        assert Identity(chain, b"", ()).suits((SignatureScheme.RSA_PKCS1_SHA256,), ())[0] is suits
 
 
 def ask_everything(der: bytes) -> None:

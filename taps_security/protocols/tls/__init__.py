@@ -17,7 +17,8 @@
     * where certificates authenticate; a pre-shared key, external or of a session, stands in for them.
 
 `wire` and `extensions` turn messages into octets, `keys` is the key schedule, `client` and `server` the two
-handshakes over what they share (`handshake`, `authentication`, `offer`, `psk`, `tickets`), `record` seals and opens,
+handshakes: what comes in and what follows from it. `client_flight` and `server_flight` make what goes out, over what
+both share (`handshake`, `authentication`, `negotiation`, `offer`, `psk`, `tickets`). `record` seals and opens,
 `delivery` adds the compatibility records, `alerts` says that something is over, `reasons` why, `descriptor` what TLS
 offers to those who choose.
 """

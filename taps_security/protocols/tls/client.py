@@ -297,7 +297,9 @@ class ClientHandshake(ClientFlight):
             raise illegal(f"extension {min(misplaced)} does not belong into certificate_request", "4.2")
         if ExtensionType.SIGNATURE_ALGORITHMS not in request.extensions:
             raise misbehaved(Reason.MISSING_EXTENSION, "certificate_request without signature_algorithms", "4.3.2")
-        parse_u16_vector_untrusted(request.extensions[ExtensionType.SIGNATURE_ALGORITHMS])
+        for kind in (ExtensionType.SIGNATURE_ALGORITHMS, ExtensionType.SIGNATURE_ALGORITHMS_CERT):
+            if (body := request.extensions.get(kind)) is not None:
+                parse_u16_vector_untrusted(body)
         if (body := request.extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)) is not None:
             parse_authorities_untrusted(body)
         run = self._running

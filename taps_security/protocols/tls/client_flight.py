@@ -174,12 +174,14 @@ class ClientFlight(TlsHandshake):
             self._complete()
             return
         extensions = run.request.extensions
+        signatures = extensions[ExtensionType.SIGNATURE_ALGORITHMS]
         authorities = extensions.get(ExtensionType.CERTIFICATE_AUTHORITIES)
         self._ask(
             ChooseIdentity(
                 "",
-                parse_u16_vector_untrusted(extensions[ExtensionType.SIGNATURE_ALGORITHMS]),
+                parse_u16_vector_untrusted(signatures),
                 () if authorities is None else parse_authorities_untrusted(authorities),
+                parse_u16_vector_untrusted(extensions.get(ExtensionType.SIGNATURE_ALGORITHMS_CERT, signatures)),
             ),
             self._identity_chosen,
         )

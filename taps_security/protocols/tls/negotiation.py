@@ -61,6 +61,7 @@ class HelloFacts(NamedTuple):
     groups: tuple[int, ...]
     shares: tuple[KeyShareEntry, ...]
     signature_algorithms: tuple[int, ...]
+    certificate_algorithms: tuple[int, ...]
     authorities: tuple[bytes, ...]
     alpn: tuple[bytes, ...]
     psk_dhe_ke: bool
@@ -92,6 +93,8 @@ def read_client_hello_untrusted(message: bytes) -> HelloFacts:
     shares = () if (body := get(ExtensionType.KEY_SHARE)) is None else parse_key_shares_untrusted(body)
     _check_shares(groups, shares)
     limit = get(ExtensionType.RECORD_SIZE_LIMIT)
+    body = get(ExtensionType.SIGNATURE_ALGORITHMS)
+    signatures = () if body is None else parse_u16_vector_untrusted(body)
     psk_dhe_ke, psks = _read_psks(extensions)
     return HelloFacts(
         message,
@@ -99,7 +102,10 @@ def read_client_hello_untrusted(message: bytes) -> HelloFacts:
         "" if (body := get(ExtensionType.SERVER_NAME)) is None else parse_server_name_untrusted(body),
         groups,
         shares,
-        () if (body := get(ExtensionType.SIGNATURE_ALGORITHMS)) is None else parse_u16_vector_untrusted(body),
+        signatures,
+        signatures
+        if (body := get(ExtensionType.SIGNATURE_ALGORITHMS_CERT)) is None
+        else parse_u16_vector_untrusted(body),
         () if (body := get(ExtensionType.CERTIFICATE_AUTHORITIES)) is None else parse_authorities_untrusted(body),
         () if (body := get(ExtensionType.ALPN)) is None else parse_alpn_untrusted(body),
         psk_dhe_ke,

@@ -246,8 +246,12 @@ class ServerHandshake(ServerFlight):
         if not configuration.certificates:
             raise incompatible(Reason.UNKNOWN_PSK_IDENTITY, "the client offers no pre-shared key of ours", "4.2.11")
         require_certificate_offer(facts)
-        request = ChooseIdentity(facts.server_name, facts.signature_algorithms, facts.authorities)
-        self._ask(request, self._identity_chosen)
+        self._ask(
+            ChooseIdentity(
+                facts.server_name, facts.signature_algorithms, facts.authorities, facts.certificate_algorithms
+            ),
+            self._identity_chosen,
+        )
 
     def _identity_chosen(self, result: object, now: float) -> None:
         if isinstance(result, Refused):

@@ -360,6 +360,7 @@ def test_a_message_left_out() -> None:
         (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 43: b"\x03\x04"}), AlertDescription.ILLEGAL_PARAMETER),
         (CertificateRequest(b"", {13: b"\0\x03\x04\x03"}), AlertDescription.DECODE_ERROR),
         (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 47: b"\0"}), AlertDescription.DECODE_ERROR),
+        (CertificateRequest(b"", {13: b"\0\x02\x04\x03", 50: b"\0\x01\x04"}), AlertDescription.DECODE_ERROR),
     ],
 )
 def test_wrong_certificate_requests(request_: CertificateRequest, alert: AlertDescription) -> None:

@@ -118,6 +118,12 @@ def test_what_is_read() -> None:
     assert facts(changed({42: b""})).early_data
 
 
+def test_what_a_chain_may_be_signed_with_is_what_the_client_says_or_else_what_it_verifies_itself() -> None:
+    assert facts(changed({50: b"\0\x02\x04\x01"})).certificate_algorithms == (0x0401,)
+    found = facts(changed({50: None}))
+    assert found.certificate_algorithms == found.signature_algorithms
+
+
 def test_psks_alone_need_no_signature_algorithms() -> None:
     found = facts(changed({13: None, 41: ONE_PSK}))
     with pytest.raises(PeerMisbehaved) as caught:
