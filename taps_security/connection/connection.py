@@ -168,14 +168,15 @@ class Connection:
         (half close). `timeout`: seconds to wait for room; TimeoutError leaves the connection as it was, and nothing
         of this call sent. Raises LocalError after the end of sending, or what ended the connection.
         """
-        if type(data) is not bytes or context is not None or final or self.state is not _ESTABLISHED:
-            await self._send_slowly(data, context, final=final, timeout=timeout)
-        elif not self._stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, self._driver.clock()):
-            await self._send_slowly(data, None, final=False, timeout=timeout)
-        elif self._stack.pending >= PUMP_AT:
-            await self._pump()
-        elif not self._driver.will_pump:
-            self._driver.schedule()
+        if type(data) is bytes and context is None and not final and self.state is _ESTABLISHED:
+            driver, stack = self._driver, self._stack
+            if stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, driver.clock()):
+                if stack.pending >= PUMP_AT:
+                    await self._pump()
+                elif not driver.will_pump:
+                    driver.schedule()
+                return
+        await self._send_slowly(data, context, final=final, timeout=timeout)
 
     async def _send_slowly(
         self, data: Buffer | Sequence[Buffer], context: MessageContext | None, *, final: bool, timeout: float | None

@@ -332,16 +332,16 @@ class StreamStack(LayeredStack):
 
         Raises LocalError after the end of sending.
         """
-        outgoing = self._outgoing
-        size = outgoing.size
-        if options is DEFAULT_SEND_OPTIONS and self.complete and not (self._sending_over or self.ended):
-            if size >= self._limits.send_high:
+        if options is DEFAULT_SEND_OPTIONS and self.complete and not self._sending_over and not self.ended:
+            outgoing = self._outgoing
+            if outgoing.size >= self._limits.send_high:
                 self._blocked = True
                 return 0
+            taken = 0
             for chunk in chunks:
                 outgoing.chunks.append(chunk)
-                outgoing.size += len(chunk)
-            taken = outgoing.size - size
+                taken += len(chunk)
+            outgoing.size += taken
             self.pending += taken
             return taken
         return self._send_with(chunks, options, now)
