@@ -8,8 +8,7 @@ from typing import Any
 
 from taps_security.crypto.aead import AuthenticationFailure, new_aead
 from taps_security.protocols.tls.alerts import TlsEnds
-from taps_security.protocols.tls.delivery import TlsStack
-from taps_security.protocols.tls.descriptor import message_length
+from taps_security.protocols.tls.delivery import TlsStack, message_length
 from taps_security.protocols.tls.handshake import TlsHandshake
 from taps_security.protocols.tls.keys import TrafficSecret
 from taps_security.protocols.tls.limits import HEADER_SIZE

@@ -19,8 +19,8 @@
 `wire` and `extensions` turn messages into octets, `keys` is the key schedule, `client` and `server` the two
 handshakes: what comes in and what follows from it. `client_flight` and `server_flight` make what goes out, over what
 both share (`handshake`, `authentication`, `negotiation`, `offer`, `psk`, `tickets`). `record` seals and opens,
-`delivery` adds the compatibility records, `alerts` says that something is over, `reasons` why, `descriptor` what TLS
-offers to those who choose.
+`delivery` adds the compatibility records, `alerts` says that something is over, `reasons` why, `screening` is what a
+listener shares between its connections, `descriptor` what TLS offers to those who choose.
 """
 
 from .descriptor import DESCRIPTOR

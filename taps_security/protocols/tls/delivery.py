@@ -17,15 +17,17 @@ unread (§4.2.10). May live here: what a message means for the stream. Must not:
 
 from __future__ import annotations
 
+from ...stack.delivery import PassThrough
 from ...stack.events import CloseKind, Stage
 from ...stack.layers import HandshakeMessage, UnitKind
 from ...stack.stream import PLAINTEXT, StreamStack
-from .alerts import GENERAL_ERROR, USER_CANCELED
+from .alerts import GENERAL_ERROR, USER_CANCELED, TlsEnds
 from .handshake import TlsHandshake
+from .options import TlsOptions
 from .record import TlsRecord
 from .wire import HandshakeType
 
-__all__ = ["TlsStack"]
+__all__ = ["TlsStack", "assemble", "message_length"]
 
 _SESSION_ID = 38  # where the length of the session id stands in both hellos: type, length, version, random before it
 
@@ -70,3 +72,14 @@ class TlsStack(StreamStack):
     def _say_compatibility(self, now: float) -> None:
         self._said_compatibility = True
         self._seal(PLAINTEXT, UnitKind.NOTHING, b"\x01", now)
+
+
+def assemble(handshake: TlsHandshake, options: TlsOptions) -> TlsStack:
+    """The stack around a handshake, not yet started."""
+    delivery = PassThrough(message_length, options.max_handshake_message)
+    return TlsStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
+
+
+def message_length(head: memoryview) -> int:
+    """Octets of the handshake message that begins so, its header included (RFC 8446 §4)."""
+    return 4 + int.from_bytes(head[1:4], "big") if len(head) >= 4 else 0

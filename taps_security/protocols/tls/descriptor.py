@@ -1,6 +1,11 @@
-"""What TLS says of itself, and how its stacks are put together."""
+"""What TLS says of itself, and what its stacks are made from.
+
+Everybody who chooses among protocols loads this module, so it imports neither of the two handshakes.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from ...crypto.agreement import Group
 from ...properties.credentials import PreSharedKey
@@ -8,9 +13,7 @@ from ...properties.preference import Preference
 from ...properties.security import ClientAuthentication as Asked
 from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
-from ...stack.delivery import PassThrough
 from ...stack.frozen import replace
-from ...stack.screening import Match
 from ..registry import (
     ClientRequest,
     Descriptor,
@@ -22,24 +25,17 @@ from ..registry import (
     byte_stream_provides,
     optional,
 )
-from .alerts import TlsEnds
-from .client import ClientHandshake
-from .delivery import TlsStack
-from .handshake import TlsHandshake
-from .options import DEFAULT_OPTIONS, ClientAuthentication, ClientConfiguration, ServerConfiguration, TlsOptions
+from .options import DEFAULT_OPTIONS, ClientConfiguration, TlsOptions
 from .psk import ExternalPsk
-from .record import HANDSHAKE, TlsRecord
-from .server import ServerHandshake
-from .tickets import Session, TicketKeys
+from .tickets import Session
+
+if TYPE_CHECKING:
+    from .delivery import TlsStack
+    from .screening import TlsScreener
 
 HIDING_BLOCK = 512  # octets: with length hiding preferred, inner plaintexts grow to a multiple of it
 
 _YES, _NO = Provided(True), Provided(False)
-_ASKED = {
-    Asked.NONE: ClientAuthentication.NONE,
-    Asked.REQUEST: ClientAuthentication.REQUEST,
-    Asked.REQUIRE: ClientAuthentication.REQUIRE,
-}
 
 
 def provides(version: str, security: SecurityParameters, transport: TransportProperties, role: Role) -> Provides:
@@ -56,7 +52,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "endpoint_authentication": Provided(True, "certificates, or an external pre-shared key"),
         "mutual_authentication": _mutual(security, role),
         "source_validation": Provided(True, "TCP's handshake"),
-        "pre_shared_key": Provided(_keyed(security, role), "as it was given"),
+        "pre_shared_key": Provided(keyed(security, role), "as it was given"),
         "algorithm_agility": _YES,
         "application_negotiation": _YES,
         "configuration_extensions": _YES,
@@ -74,26 +70,26 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
     }
 
 
-def _keyed(security: SecurityParameters, role: Role) -> bool:
+def keyed(security: SecurityParameters, role: Role) -> bool:
     """Whether there may be an external pre-shared key: a listener may look each one up."""
     return bool(security.psks) or (role is Role.SERVER and security.psk_callback is not None)
 
 
-def _certified(security: SecurityParameters, role: Role) -> bool:
+def certified(security: SecurityParameters, role: Role) -> bool:
     """Whether there may be certificates: not where an external pre-shared key must take part."""
     given = bool(security.identities) if role is Role.SERVER else security.trust_of(role) is not None
     return given and security.preference("pre_shared_key", role) is not Preference.REQUIRE
 
 
 def _hides_identities(security: SecurityParameters, role: Role) -> Provided:
-    if _keyed(security, role):
+    if keyed(security, role):
         return Provided(False, "the name of a pre-shared key is sent in the clear")
     return Provided(True, "certificates are encrypted; the server name is not")
 
 
 def _mutual(security: SecurityParameters, role: Role) -> Provided:
     """A client cannot know beforehand: what it requires is held against the outcome (`client_flight`)."""
-    if _keyed(security, role) and not _certified(security, role):
+    if keyed(security, role) and not certified(security, role):
         return Provided(True, "the pre-shared key authenticates both sides")
     if role is Role.CLIENT:
         return Provided(bool(security.identities), "if the server asks" if security.identities else "no identity given")
@@ -105,14 +101,14 @@ def _mutual(security: SecurityParameters, role: Role) -> Provided:
 
 def credentials(security: SecurityParameters, role: Role) -> str | None:
     """What is missing, or None."""
-    keyed = _keyed(security, role)
+    has_key = keyed(security, role)
     if role is Role.SERVER:
-        if not security.identities and not keyed:
+        if not security.identities and not has_key:
             return "a certificate with its key (identity=) or a pre-shared key (psk=, psk_callback=)"
-        if _certified(security, role) and security.asks_clients is not Asked.NONE and security.trust is None:
+        if certified(security, role) and security.asks_clients is not Asked.NONE and security.trust is None:
             return "whom to trust (trust=), since clients are asked for certificates"
         return None
-    if security.trust_of(role) is None and not keyed:
+    if security.trust_of(role) is None and not has_key:
         return "whom to trust (trust=) or a pre-shared key (psk=)"
     return None
 
@@ -122,7 +118,7 @@ def _given(security: SecurityParameters) -> TlsOptions:
     return given if isinstance(given, TlsOptions) else DEFAULT_OPTIONS
 
 
-def _options(security: SecurityParameters, role: Role) -> TlsOptions:
+def configured_options(security: SecurityParameters, role: Role) -> TlsOptions:
     """What was given, bent to what was preferred or required."""
     options = _given(security)
     hybrid = security.preference("post_quantum", role)
@@ -146,8 +142,11 @@ def external_psk(key: PreSharedKey, options: TlsOptions) -> ExternalPsk:
 
 def client(request: ClientRequest) -> TlsStack:
     """A client's stack, not yet started."""
+    from .client import ClientHandshake  # noqa: PLC0415 -- a server needs no client
+    from .delivery import assemble  # noqa: PLC0415 -- what only describes itself needs no stack
+
     security, environment = request.security, request.environment
-    options = _options(security, Role.CLIENT)
+    options = configured_options(security, Role.CLIENT)
     resumes = security.preference("session_resumption", Role.CLIENT) >= 0
     configuration = ClientConfiguration(
         server_name=request.server_name,
@@ -161,55 +160,18 @@ def client(request: ClientRequest) -> TlsStack:
         wall_clock=environment.wall_clock,
         key_log=environment.key_log,
     )
-    return _assemble(ClientHandshake(configuration), options)
+    return assemble(ClientHandshake(configuration), options)
 
 
 def _is_required(feature: str, security: SecurityParameters) -> bool:
     return security.preference(feature, Role.CLIENT) is Preference.REQUIRE
 
 
-def _assemble(handshake: TlsHandshake, options: TlsOptions) -> TlsStack:
-    delivery = PassThrough(message_length, options.max_handshake_message)
-    return TlsStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
+def screener(request: ServerRequest) -> TlsScreener:
+    """What accepts the connections of one listener."""
+    from .screening import TlsScreener  # noqa: PLC0415 -- a client needs no server
 
-
-def message_length(head: memoryview) -> int:
-    """Octets of the handshake message that begins so, its header included (RFC 8446 §4)."""
-    return 4 + int.from_bytes(head[1:4], "big") if len(head) >= 4 else 0
-
-
-class TlsScreener:
-    """Accepts TLS connections of one listener, which share ticket keys."""
-
-    def __init__(self, request: ServerRequest) -> None:
-        security, environment = request.security, request.environment
-        self._options = _options(security, Role.SERVER)
-        resumes = security.preference("session_resumption", Role.SERVER) >= 0 and self._options.tickets > 0
-        stateful = resumes and security.session_cache is not None
-        lifetime = self._options.ticket_lifetime  # a key is kept no longer than the tickets that it made
-        keys = TicketKeys(environment.random, environment.wall_clock, lifetime=lifetime) if resumes else None
-        self._configuration = ServerConfiguration(
-            alpn=security.alpn,
-            options=self._options,
-            client_authentication=_ASKED[security.asks_clients],
-            ticket_keys=None if stateful else keys,
-            stateful_sessions=stateful,
-            external_psks=_keyed(security, Role.SERVER),
-            certificates=_certified(security, Role.SERVER),
-            random=environment.random,
-            wall_clock=environment.wall_clock,
-            key_log=environment.key_log,
-        )
-
-    def recognise(self, head: memoryview) -> Match:
-        """A handshake record of TLS: 22, 3."""
-        if len(head) < 2:
-            return Match.MORE if not len(head) or head[0] == HANDSHAKE else Match.NO
-        return Match.YES if head[0] == HANDSHAKE and head[1] == 3 else Match.NO
-
-    def accept(self, now: float) -> TlsStack:
-        """A server's stack, not yet started."""
-        return _assemble(ServerHandshake(self._configuration), self._options)
+    return TlsScreener(request)
 
 
 DESCRIPTOR = Descriptor(
@@ -237,5 +199,5 @@ DESCRIPTOR = Descriptor(
     provides=provides,
     credentials=credentials,
     client=client,
-    screener=TlsScreener,
+    screener=screener,
 )

@@ -6,8 +6,7 @@ import pytest
 
 from taps_security.crypto.agreement import Group
 from taps_security.protocols.tls.alerts import TlsEnds
-from taps_security.protocols.tls.delivery import TlsStack
-from taps_security.protocols.tls.descriptor import message_length
+from taps_security.protocols.tls.delivery import TlsStack, message_length
 from taps_security.protocols.tls.limits import MAX_HANDSHAKE_MESSAGE, MAX_SKIPPED_EARLY_DATA
 from taps_security.protocols.tls.options import TlsOptions
 from taps_security.protocols.tls.reasons import AlertDescription, Reason
@@ -209,3 +208,12 @@ def test_every_end_forgets_every_secret(moment: str) -> None:
         assert secrets_of(end.stack._handshake) == []
         assert not end.stack._record._send
         assert end.stack._record._receive is None
+
+
+def test_lengths_of_messages_come_from_their_headers() -> None:
+    assert [message_length(memoryview(head)) for head in (b"", b"\x01\0\0", b"\x01\0\0\0", b"\x01\x01\0\x02rest")] == [
+        0,
+        0,
+        4,
+        65_542,
+    ]

@@ -6,20 +6,18 @@ from typing import Any
 
 import pytest
 
-from taps_security.connection.sessions import SessionCache
 from taps_security.crypto.agreement import Group
 from taps_security.properties.credentials import Identity, PreSharedKey
-from taps_security.properties.endpoints import LocalEndpoint, RemoteEndpoint
+from taps_security.properties.endpoints import RemoteEndpoint
 from taps_security.properties.security import Role, SecurityParameters
 from taps_security.properties.transport import TransportProperties
 from taps_security.properties.trust import Trust
-from taps_security.protocols.registry import ClientRequest, Environment, Provided, ServerRequest
+from taps_security.protocols.registry import ClientRequest, Environment, Provided
 from taps_security.protocols.tls.delivery import TlsStack
-from taps_security.protocols.tls.descriptor import DESCRIPTOR, HIDING_BLOCK, TlsScreener, message_length
-from taps_security.protocols.tls.options import ClientAuthentication, ClientConfiguration, TlsOptions
+from taps_security.protocols.tls.descriptor import DESCRIPTOR, HIDING_BLOCK
+from taps_security.protocols.tls.options import ClientConfiguration, TlsOptions
 from taps_security.protocols.tls.tickets import Session
 from taps_security.stack.errors import ConfigurationError
-from taps_security.stack.screening import Match
 
 from .pair import Clock, Pair, Randomness, identity
 from .test_server import ticket_keys
@@ -51,18 +49,6 @@ def configured(session: object = None, **declared: Any) -> ClientConfiguration:
     stack = DESCRIPTOR.client(request)
     assert isinstance(stack, TlsStack)
     return stack._handshake._configuration  # type: ignore[attr-defined, no-any-return]
-
-
-def listening(**declared: Any) -> TlsScreener:
-    return TlsScreener(
-        ServerRequest(
-            versions=("1.3",),
-            security=SecurityParameters(**declared),
-            transport=TRANSPORT,
-            endpoint=LocalEndpoint(),
-            environment=ENVIRONMENT,
-        )
-    )
 
 
 # ------------------------------------------------------------------------------------------------------- properties
@@ -175,68 +161,3 @@ def test_padding_follows_length_hiding_unless_it_is_set() -> None:
     assert configured(prefer={"length_hiding"}).options.padding == HIDING_BLOCK
     set_ = {"tls": TlsOptions(padding=64)}
     assert configured(prefer={"length_hiding"}, options=set_).options.padding == 64
-
-
-# ---------------------------------------------------------------------------------------------------------- servers
-def test_tickets_are_stateless_unless_there_is_a_store_and_none_where_they_are_unwanted() -> None:
-    stateless = listening(identity=ours())._configuration
-    assert stateless.ticket_keys is not None
-    assert not stateless.stateful_sessions
-    stored = listening(identity=ours(), session_cache=SessionCache())._configuration
-    assert (stored.ticket_keys, stored.stateful_sessions) == (None, True)
-    for unwanted in ({"avoid": {"session_resumption"}}, {"options": {"tls": TlsOptions(tickets=0)}}):
-        none = listening(identity=ours(), session_cache=SessionCache(), **unwanted)._configuration
-        assert (none.ticket_keys, none.stateful_sessions) == (None, False)
-
-
-def test_a_ticket_key_is_kept_no_longer_than_its_tickets() -> None:
-    keys = listening(identity=ours(), options={"tls": TlsOptions(ticket_lifetime=60)})._configuration.ticket_keys
-    assert keys is not None
-    assert keys._lifetime == 60
-
-
-def test_who_a_listener_lets_in() -> None:
-    def of(**declared: Any) -> tuple[bool, bool, ClientAuthentication]:
-        found = listening(**declared)._configuration
-        return found.certificates, found.external_psks, found.client_authentication
-
-    none, required = ClientAuthentication.NONE, ClientAuthentication.REQUIRE
-    assert of(identity=ours()) == (True, False, none)
-    assert of(psk=KEY) == (False, True, none)
-    assert of(psk_callback=lambda name: None) == (False, True, none)
-    assert of(psk=KEY, identity=ours()) == (True, True, none)
-    assert of(psk=KEY, identity=ours(), require={"pre_shared_key"}) == (False, True, none)
-    assert of(identity=ours(), require={"mutual_authentication"}) == (True, False, required)
-
-
-def test_connections_of_a_listener_share_its_configuration_and_nothing_else() -> None:
-    screener = listening(identity=ours())
-    one, other = screener.accept(0.0), screener.accept(0.0)
-    assert one._handshake._configuration is other._handshake._configuration  # type: ignore[attr-defined]
-    assert one._handshake is not other._handshake
-    assert one._record is not other._record
-
-
-@pytest.mark.parametrize(
-    ("head", "match"),
-    [
-        (b"", Match.MORE),
-        (b"\x16", Match.MORE),
-        (b"\x16\x03", Match.YES),
-        (b"\x16\x03\x01\x02\x00\x01", Match.YES),
-        (b"\x17", Match.NO),
-        (b"\x16\x02", Match.NO),
-        (b"GET / HTTP/1.1", Match.NO),
-    ],
-)
-def test_first_octets(head: bytes, match: Match) -> None:
-    assert listening(identity=ours()).recognise(memoryview(head)) is match
-
-
-def test_lengths_of_messages_come_from_their_headers() -> None:
-    assert [message_length(memoryview(head)) for head in (b"", b"\x01\0\0", b"\x01\0\0\0", b"\x01\x01\0\x02rest")] == [
-        0,
-        0,
-        4,
-        65_542,
-    ]
