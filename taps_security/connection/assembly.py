@@ -14,7 +14,6 @@ from ..properties.preference import Preference
 from ..properties.security import Role, SecurityParameters, SessionKey, SessionStore
 from ..properties.transport import CapacityProfile, TransportProperties
 from ..protocols.registry import ClientRequest, Environment, ServerRequest
-from ..stack.screening import StreamScreener
 from ..stack.stack import SecurityStack
 from ..transport.network import StreamOptions
 from .anchors import anchors_of
@@ -23,6 +22,7 @@ from .candidates import StackChoice
 from .connection import Connection
 
 if TYPE_CHECKING:
+    from ..stack.screening import StreamScreener
     from .preconnection import Preconnection
     from .racing import Candidate
 

@@ -16,7 +16,7 @@ import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
 from ..properties.preference import Preference
@@ -30,11 +30,13 @@ from .assembly import Assembly, KeyLog, stream_options
 from .candidates import Path, StackChoice, choose_paths, choose_stacks, require_stacks
 from .connection import Connection
 from .establish import attach_stream, establish_stream, wait_ready
-from .listener import Listener
 from .performance import PerformanceCache
 from .racing import Candidate, Race, RaceReport, Racing
 from .resolution import FAMILIES, Lookups, family_of, port_of, resolve_all, resolve_local
 from .sessions import SessionCache
+
+if TYPE_CHECKING:
+    from .listener import Listener
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds that one candidate, or one accepted connection, may take to be ready
 MAX_ESTABLISHING = 1024  # accepted connections that are not ready yet
@@ -172,6 +174,8 @@ class Preconnection:
         `handshake_timeout`: seconds for each. `backlog`: ready connections that wait to be taken. Raises
         ConfigurationError if nothing can do what was declared; EstablishmentError if an address cannot be bound.
         """
+        from .listener import Listener  # noqa: PLC0415 -- a client needs none
+
         whole("max_establishing", max_establishing, 1, 1 << 20)
         whole("backlog", backlog, 1, 1 << 16)
         timeout = seconds("handshake_timeout", handshake_timeout) or HANDSHAKE_TIMEOUT

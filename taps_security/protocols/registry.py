@@ -11,7 +11,7 @@ from dataclasses import field
 from enum import Enum
 from importlib import import_module
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
 from ..properties.preference import Preference
@@ -20,8 +20,10 @@ from ..properties.transport import TransportProperties
 from ..properties.words import closest, listed, refuse
 from ..stack.errors import ConfigurationError
 from ..stack.frozen import frozen
-from ..stack.screening import DatagramScreener, StreamScreener
-from ..stack.stack import SecurityStack
+
+if TYPE_CHECKING:
+    from ..stack.screening import DatagramScreener, StreamScreener
+    from ..stack.stack import SecurityStack
 
 _ROOMS: dict[str, str] = {
     "tls": "taps_security.protocols.tls",

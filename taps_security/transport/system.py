@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from .addresses import plain_address, socket_address
 from .network import Address, DatagramSocket, ListeningSocket, ResolvedAddress, StreamOptions, StreamSocket
 from .tcp import apply_options
-from .udp import open_udp
 
 
 class SystemNetwork:
@@ -76,6 +75,8 @@ class SystemNetwork:
 
     def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
         """A bound UDP socket; with `remote`, connected. The host "" stands for every address of both families."""
+        from .udp import open_udp  # noqa: PLC0415 -- who uses byte streams pays for no datagrams
+
         return open_udp(local, remote)
 
     async def resolve(self, host: str, port: int | str, family: int = 0) -> Sequence[ResolvedAddress]:
