@@ -260,15 +260,12 @@ class TlsRecord:
             position = end
             inner -= 1
             content_type = data[inner]
+            if not content_type:
+                content_type, inner = _strip_padding(data, write, inner)
             if content_type == APPLICATION_DATA:
                 write = inner
                 continue
             state.number = number
-            if content_type == 0:
-                content_type, inner = _strip_padding(data, write, inner)
-                if content_type == APPLICATION_DATA:
-                    write = inner
-                    continue
             self._give_run(opened, state, data, run, write if write > run else -1)
             opened.kind = _kind_of_inner(content_type, inner - write)
             opened.key = state.key
