@@ -38,7 +38,18 @@ NO_TWIN = {
     "taps_security/__main__.py": "one line; the command's tests run it",
 }
 # Test folders that mirror no package.
-NOT_MIRRORS = ("interop", "conformance", "faults", "fuzz", "examples", "support", "toys", "benchmarks", "docs", "vectors")
+NOT_MIRRORS = (
+    "interop",
+    "conformance",
+    "faults",
+    "fuzz",
+    "examples",
+    "support",
+    "toys",
+    "benchmarks",
+    "docs",
+    "vectors",
+)
 
 
 def failing(title: str, rows: list[str]) -> str:
