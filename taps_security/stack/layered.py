@@ -35,7 +35,6 @@ from .events import (
     StackEvent,
     Terminated,
 )
-from .frozen import replace
 from .layers import Handshake, HandshakeMessage, PathFacts, Record
 from .stack import Linger
 
@@ -80,7 +79,7 @@ class LayeredStack:
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
         self._record.import_key(event, now)
         self._keys.add((event.key, event.direction))
-        self.events.append(replace(event, secret=None))
+        self.events.append(KeyReady(event.key, event.direction, None, event.limits))
 
     def _route_key_discarded(self, event: KeyDiscarded, now: float) -> None:
         self._record.discard_key(event)
