@@ -19,8 +19,8 @@ from enum import IntEnum
 from typing import Final, Protocol, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
-from nacl.exceptions import CryptoError
+
+from .sodium import scalarmult, scalarmult_base
 
 __all__ = ["AgreementError", "Group", "PrivateShare", "RandomBytes", "from_private", "generate", "respond"]
 
@@ -135,7 +135,7 @@ class _X25519Share(_Share):
     __slots__ = ("_private",)
 
     def __init__(self, private: bytes) -> None:
-        super().__init__(Group.X25519, crypto_scalarmult_base(private))
+        super().__init__(Group.X25519, scalarmult_base(private))
         self._private = private
 
     def agree(self, peer_public: bytes) -> bytes:
@@ -144,10 +144,7 @@ class _X25519Share(_Share):
 
 
 def _x25519(private: bytes, peer_public: bytes) -> bytes:
-    try:
-        secret = crypto_scalarmult(private, bytes(peer_public))
-    except (CryptoError, RuntimeError):  # libsodium refuses points of small order
-        secret = bytes(32)
+    secret = scalarmult(private, bytes(peer_public))
     if not any(secret):
         raise AgreementError("X25519: the public value gives an all-zero secret")
     return secret
@@ -224,7 +221,7 @@ class _HybridShare(_Share):
 
         self._kem = MLKEM768PrivateKey.from_seed_bytes(private[:64])
         self._scalar = private[64:]
-        public = self._kem.public_key().public_bytes_raw() + crypto_scalarmult_base(self._scalar)
+        public = self._kem.public_key().public_bytes_raw() + scalarmult_base(self._scalar)
         super().__init__(Group.X25519MLKEM768, public)
 
     def agree(self, peer_public: bytes) -> bytes:
@@ -243,4 +240,4 @@ def _respond_hybrid(peer_public: bytes, random: RandomBytes) -> tuple[bytes, byt
     except ValueError:
         raise AgreementError("X25519MLKEM768: the ML-KEM encapsulation key is not valid") from None
     scalar = random(32)
-    return ciphertext + crypto_scalarmult_base(scalar), kem_secret + _x25519(scalar, peer_public[1184:])
+    return ciphertext + scalarmult_base(scalar), kem_secret + _x25519(scalar, peer_public[1184:])

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
-from nacl.bindings import crypto_sign_open
-from nacl.exceptions import BadSignatureError
 
 from ..stack.frozen import frozen
+from . import sodium
 
 __all__ = ["PrivateKey", "PublicKey", "SignatureError", "SignatureScheme", "schemes_for", "sign", "verify"]
 
@@ -147,14 +146,12 @@ def verify(
     key: Any = public_key
     try:
         if scheme is SignatureScheme.ED25519:
-            if len(signature) != 64:
-                raise InvalidSignature
-            crypto_sign_open(bytes(signature) + bytes(data), key.public_bytes_raw())
+            sodium.ed25519_verify(key.public_bytes_raw(), bytes(signature), bytes(data))
         elif method.hash is None:
             key.verify(signature, data)
         elif method.curve:
             key.verify(signature, data, ec.ECDSA(method.hash))
         else:
             key.verify(signature, data, method.padding, method.hash)
-    except (InvalidSignature, BadSignatureError, ValueError, UnsupportedAlgorithm):
+    except (InvalidSignature, ValueError, UnsupportedAlgorithm):
         raise SignatureError(f"the {scheme.name} signature does not verify") from None

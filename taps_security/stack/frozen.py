@@ -1,7 +1,7 @@
 """Dataclasses that cost little to define: a process meets eighty of them before its first octet goes out.
 
 `@dataclass(frozen=True, slots=True)` compiles seven functions for each class, 0.4 ms. `@frozen` and `@slotted` compile
-`__init__` alone, when it is first wanted, and share the rest. To everybody else their classes are dataclasses:
+`__init__` alone, when it is wanted often, and share the rest. To everybody else their classes are dataclasses:
 `fields()`, `replace()`, `repr`, equality, hashes, copies, pickles. May live here: what defining a class needs.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import partial
 from operator import attrgetter
 from types import MethodType
 from typing import Any, TypeVar, cast, dataclass_transform
@@ -64,17 +65,44 @@ def _complete(made: Any, put: str, hashed: Callable[[Any], int] | None) -> None:
 
 
 class _Initializer:
-    """`__init__` until somebody wants it: most of the classes that a process meets it never uses."""
+    """`__init__` of a class: the first instance is filled in here, the second one has it compiled.
 
-    __slots__ = ("_made", "_put")
+    Compiling takes as long as filling in fifty, and of most classes that a process meets it makes one instance or none.
+    """
+
+    __slots__ = ("_made", "_put", "_used")
 
     def __init__(self, made: Any, put: str) -> None:
         self._made = made
         self._put = put
+        self._used = False
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is not None and not self._used:
+            self._used = True
+            return partial(self._fill, instance)
         init = self._made.__init__ = _compiled(self._made, self._put)
         return init if instance is None else MethodType(init, instance)
+
+    def _fill(self, instance: Any, /, *args: Any, **given: Any) -> None:
+        entries = fields(instance)
+        places = [entry.name for entry in entries if entry.init and not entry.kw_only]
+        values = dict(zip(places, args, strict=False)) | given
+        wanted = {entry.name for entry in entries if entry.init}
+        needed = {entry.name for entry in entries if entry.default is entry.default_factory is MISSING}
+        if len(values) < len(args) + len(given) or not needed & wanted <= values.keys() <= wanted:
+            self._made.__init__(instance, *args, **given)  # compiled, it says what is wrong with them
+            return
+        for entry in entries:
+            name = entry.name
+            if name in values:
+                object.__setattr__(instance, name, values[name])
+            elif entry.default is not MISSING:
+                object.__setattr__(instance, name, entry.default)
+            elif entry.default_factory is not MISSING:
+                object.__setattr__(instance, name, entry.default_factory())
+        if hasattr(instance, "__post_init__"):
+            instance.__post_init__()
 
 
 def _compiled(made: Any, put: str) -> Callable[..., None]:
