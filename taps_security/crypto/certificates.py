@@ -16,7 +16,7 @@ from dataclasses import field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 
 from taps_security.crypto.signature import PrivateKey, PublicKey, SignatureScheme, schemes_for
 from taps_security.stack.frozen import frozen
@@ -203,7 +203,7 @@ def load_private_key(data: bytes, *, password: bytes | None = None, source: str 
     except TypeError:
         wants = "is encrypted: give its password" if password is None else "is not encrypted: give no password"
         raise CredentialError(f"{source}: the private key {wants}") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):  # InternalError: what OpenSSL alone found wrong
         if password is not None and b"ENCRYPTED" in data:
             raise CredentialError(f"{source}: the password does not open the private key, or it is damaged") from None
         labels = ", ".join(sorted({match[1].decode("ascii") for match in _PEM.finditer(data)}))
@@ -286,7 +286,7 @@ def public_key_of(certificate: bytes) -> PublicKey:
 def _public_key(certificate: bytes) -> PublicKey:
     try:
         key = _parse(certificate).public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         raise CredentialError("the certificate's public key is malformed or of an unknown kind") from None
     return _signing(key)
 
@@ -297,7 +297,7 @@ def public_key_from_spki(spki: bytes) -> PublicKey:
 
     try:
         return _signing(load_der_public_key(spki))
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         if isinstance(error, CredentialError):
             raise
         raise CredentialError("malformed public key, or one of an unknown kind") from None

@@ -260,7 +260,10 @@ def _features(word: str, value: Iterable[str]) -> frozenset[str]:
     name = f"SecurityParameters.{word}"
     if isinstance(value, str) or not isinstance(value, Iterable):
         refuse(name, value, "a set of security properties")
-    features = frozenset(value)
+    given = list(value)
+    if not all(isinstance(feature, str) for feature in given):
+        refuse(name, given, "a set of security properties")
+    features = frozenset(given)
     for feature in sorted(features, key=str):
         if feature not in SECURITY_FEATURES:
             hint = closest(str(feature), SECURITY_FEATURES)

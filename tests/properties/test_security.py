@@ -64,6 +64,7 @@ def test_unauthenticated_peers_need_a_word_of_their_own() -> None:
         ),
         ({"prefer": "zero_rtt"}, "SecurityParameters.prefer: 'zero_rtt' was given, expected a set"),
         ({"avoid": 5}, "SecurityParameters.avoid: 5 was given, expected a set"),
+        ({"avoid": [["zero_rtt"]]}, "SecurityParameters.avoid: [['zero_rtt']] was given, expected a set"),
         (
             {"require": {"zero_rtt"}, "prohibit": {"zero_rtt"}},
             "SecurityParameters: 'zero_rtt' is in both require and prohibit, expected in one of them",

@@ -46,6 +46,13 @@ def _time(seconds: float) -> bytes:
     return round(seconds * 1000).to_bytes(8, "big")
 
 
+def _read_time(reader: Reader) -> float:
+    milliseconds = reader.u64()
+    if milliseconds >> 53:
+        raise MalformedMessage("a time that no clock shows")
+    return milliseconds / 1000
+
+
 # ---------------------------------------------------------------------------------------------------------- client
 @frozen
 class Session:
@@ -113,7 +120,7 @@ class Session:
                 raise ConfigurationError("a saved TLS session of another version of TLS")
             suite = _suite_of(reader.u16())
             lifetime, age_add = reader.u32(), reader.u32()
-            times = (reader.u64() / 1000, reader.u64() / 1000)
+            times = (_read_time(reader), _read_time(reader))
             mutual = reader.u8() == 1
             psk, ticket = reader.vector8(32), reader.vector16(1)
             server_name, alpn = reader.vector16().decode(), reader.vector8().decode()
@@ -181,8 +188,8 @@ class ServerSession:
         if reader.u16() != TLS_1_3:
             raise MalformedMessage("a stored session of another version of TLS")
         suite = _suite_of(reader.u16())
-        issued_at, lifetime, age_add = reader.u64() / 1000, reader.u32(), reader.u32()
-        authenticated_at, psk = reader.u64() / 1000, reader.vector8(32)
+        issued_at, lifetime, age_add = _read_time(reader), reader.u32(), reader.u32()
+        authenticated_at, psk = _read_time(reader), reader.vector8(32)
         try:
             server_name, alpn = reader.vector16().decode(), reader.vector8().decode()
         except UnicodeDecodeError:
