@@ -132,7 +132,7 @@ async def test_both_ends_export_the_same_secret(pki: Pki) -> None:
 
     async def export(connection: taps.Connection) -> None:
         exported.set_result(connection.export_secret("EXPORTER-test", b"context", 48))
-        await connection.wait_closed()
+        await connection.receive()
 
     async with service(pki, export) as listener, await connect(pki, listener) as connection:
         ours = connection.export_secret("EXPORTER-test", b"context", 48)
