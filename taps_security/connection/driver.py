@@ -213,7 +213,7 @@ class Driver:
         try:
             while True:
                 while events:
-                    event = events.popleft()
+                    event = events.pop(0)
                     kind = type(event)
                     if kind is Received:
                         sink(event)

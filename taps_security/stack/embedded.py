@@ -10,7 +10,6 @@ The child's asks get numbers of the parent's, so that both may ask at a time.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -37,7 +36,7 @@ class Embedded:
     """Runs a child for its parent. After each call: take `events`, then look at `complete` and `ended`."""
 
     def __init__(self, child: SecurityStack, next_ask: Callable[[], AskId]) -> None:
-        self.events: deque[ChildEvent] = deque()  # what concerns the parent; data too, where a child carries any
+        self.events: list[ChildEvent] = []  # what concerns the parent; data too, where a child carries any
         self.complete: HandshakeComplete | None = None
         self.ended: Terminated | None = None
         self._child = child
@@ -116,7 +115,7 @@ class Embedded:
     def _drain(self) -> None:
         events = self._child.events
         while events:
-            event = events.popleft()
+            event = events.pop(0)
             if isinstance(event, Ask):
                 number = self._next_ask()
                 self._asks[number] = event.id

@@ -8,7 +8,7 @@ A stack of a shape (`stream`, or a room's own) brings the data path and says wha
 
 from __future__ import annotations
 
-from collections import deque
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from .asks import Ask, AskId, AskWithdrawn
@@ -23,7 +23,9 @@ from .events import (
     KeyConfirmed,
     KeyDiscarded,
     KeyExpiring,
+    KeyId,
     KeyReady,
+    Limit,
     PathId,
     PathNews,
     PathValidated,
@@ -42,16 +44,18 @@ from .stack import Linger
 class LayeredStack:
     """Handshake and record, and the one place where they meet."""
 
+    __slots__ = ("_asks", "_handshake", "_keys", "_record", "complete", "deadline", "ended", "events", "pending")
+
     def __init__(self, handshake: Handshake, record: Record) -> None:
-        self.events: deque[StackEvent] = deque()
+        self.events: list[StackEvent] = []
         self.pending = 0
         self.deadline: float | None = None
         self.complete = False
         self.ended = False
         self._handshake = handshake
         self._record = record
-        self._asks: set[AskId] = set()
-        self._keys: set[tuple[object, Direction]] = set()
+        self._asks: tuple[AskId, ...] = ()  # tuples: an idle connection owns no table
+        self._keys: tuple[KeyReady, ...] = ()  # those that are installed, as they were announced
 
     # -- what a shape brings --------------------------------------------------------------------------------------
     def _queue_message(self, message: HandshakeMessage, now: float) -> None:
@@ -78,12 +82,13 @@ class LayeredStack:
 
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
         self._record.import_key(event, now)
-        self._keys.add((event.key, event.direction))
-        self.events.append(KeyReady(event.key, event.direction, None, event.limits))
+        announced = _announcement(event.key, event.direction, event.limits)
+        self._keys += (announced,)
+        self.events.append(announced)
 
     def _route_key_discarded(self, event: KeyDiscarded, now: float) -> None:
         self._record.discard_key(event)
-        self._keys.discard((event.key, event.direction))
+        self._keys = tuple([one for one in self._keys if (one.key, one.direction) != (event.key, event.direction)])
         self.events.append(event)
 
     def _route_key_confirmed(self, event: KeyConfirmed, now: float) -> None:
@@ -103,11 +108,11 @@ class LayeredStack:
         self.events.append(event)
 
     def _route_ask(self, event: Ask, now: float) -> None:
-        self._asks.add(event.id)
+        self._asks += (event.id,)
         self.events.append(event)
 
     def _route_withdrawn(self, event: AskWithdrawn, now: float) -> None:
-        self._asks.discard(event.id)
+        self._asks = _without(event.id, self._asks)
         self.events.append(event)
 
     def _route_onwards(self, event: Any, now: float) -> None:
@@ -135,7 +140,7 @@ class LayeredStack:
     def answer(self, ask: AskId, result: object, now: float) -> None:
         """The answer to an Ask, or `Refused`. Ignored when withdrawn, unknown or too late."""
         if ask in self._asks and not self.ended:
-            self._asks.discard(ask)
+            self._asks = _without(ask, self._asks)
             self._handshake.answer(ask, result, now)
             self._route(now)
 
@@ -186,11 +191,21 @@ class LayeredStack:
         self.ended = True
         for ask in self._asks:
             self.events.append(AskWithdrawn(ask))
-        self._asks.clear()
-        for key, direction in sorted(self._keys, key=repr):
-            discarded = KeyDiscarded(key, direction)  # type: ignore[arg-type]
+        self._asks = ()
+        for announced in self._keys:
+            discarded = KeyDiscarded(announced.key, announced.direction)
             self._record.discard_key(discarded)
             self.events.append(discarded)
-        self._keys.clear()
+        self._keys = ()
         self.deadline = None
         self.events.append(Terminated(how, error))
+
+
+@lru_cache(maxsize=64)
+def _announcement(key: KeyId, direction: Direction, limits: tuple[Limit, ...]) -> KeyReady:
+    """KeyReady without its secret: what all connections say alike is one object."""
+    return KeyReady(key, direction, None, limits)
+
+
+def _without(ask: AskId, asks: tuple[AskId, ...]) -> tuple[AskId, ...]:
+    return tuple([one for one in asks if one != ask])

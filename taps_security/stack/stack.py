@@ -11,7 +11,6 @@ into the stack; what that adds is drained in the same turn.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -68,7 +67,7 @@ class Linger(Protocol):
 class SecurityStack(Protocol):
     """Handshake, record and delivery, meeting in one place. See the head of this file for the order of calls."""
 
-    events: deque[StackEvent]
+    events: list[StackEvent]
     pending: int  # octets or datagrams waiting to be transmitted
     deadline: float | None  # when deadline_reached() is due
 

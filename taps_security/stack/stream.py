@@ -61,6 +61,31 @@ PLAINTEXT = KeyId(Stage.INITIAL, 0)
 class StreamStack(LayeredStack):
     """A handshake and a record layer over one reliable byte stream."""
 
+    __slots__ = (
+        "_blocked",
+        "_close_due",
+        "_closing",
+        "_delivery",
+        "_ends",
+        "_flight",
+        "_flight_key",
+        "_idle_units",
+        "_limits",
+        "_opened",
+        "_outgoing",
+        "_path",
+        "_peer_over",
+        "_received",
+        "_said_goodbye",
+        "_sealed",
+        "_send_key",
+        "_sending_over",
+        "_sent",
+        "_tokens",
+        "_transmitted",
+        "_unread",
+    )
+
     _record: StreamRecord
 
     def __init__(
@@ -80,11 +105,11 @@ class StreamStack(LayeredStack):
         self._received = Received(0, [])
         self._transmitted = Transmit(0, 0)
         self._send_key = PLAINTEXT
-        self._flight = bytearray()  # handshake messages under one key: they share records
+        self._flight = b""  # handshake messages under one key: they share records
         self._flight_key = PLAINTEXT
-        self._sealed = bytearray()  # handshake and control units, in order, ready for the wire
+        self._sealed: bytes | bytearray = b""  # handshake and control units, in order, ready for the wire
         self._outgoing = SendBuffer()
-        self._tokens: deque[tuple[int, int]] = deque()  # (octets sent when it is over, token)
+        self._tokens: deque[tuple[int, int]] | None = None  # (octets sent when it is over, token)
         self._sent = 0
         self._unread = 0  # octets given to the application and not yet consumed
         self._blocked = False  # send() refused: say FlowWritable
@@ -287,7 +312,7 @@ class StreamStack(LayeredStack):
         if self._sealed:
             length = min(len(self._sealed), len(slab.view))
             slab.view[:length] = self._sealed[:length]
-            del self._sealed[:length]
+            self._sealed = self._sealed[length:] or b""  # an idle connection owns no buffer
         outgoing = self._outgoing
         if outgoing.size and self.complete and not self._sealed and not self.ended:
             before = outgoing.size
@@ -359,6 +384,8 @@ class StreamStack(LayeredStack):
             outgoing.append(chunk)
         taken = outgoing.size - taken
         if options.token:
+            if self._tokens is None:
+                self._tokens = deque()
             self._tokens.append((self._sent + outgoing.size, options.token))
         if options.end:
             self._sending_over = True
@@ -432,7 +459,7 @@ class StreamStack(LayeredStack):
         if self.ended:
             return
         self._outgoing.clear()
-        self._flight.clear()  # its key goes with the others
+        self._flight = b""  # its key goes with the others
         while self._tokens:
             self.events.append(FlowSent(0, self._tokens.popleft()[1], error or _unsent()))
         super()._terminate(how, error)
@@ -478,7 +505,7 @@ class StreamStack(LayeredStack):
 
     def _seal_flight(self, now: float) -> None:
         """The messages so far, before anything that must come behind them."""
-        flight, self._flight = bytes(self._flight), bytearray()
+        flight, self._flight = self._flight, b""
         self._seal(self._flight_key, UnitKind.HANDSHAKE, flight, now)
 
     def _seal(self, key: KeyId, kind: UnitKind, data: bytes, now: float) -> None:
@@ -491,7 +518,7 @@ class StreamStack(LayeredStack):
             slab = Slab(buffer, view)
             while source.size:
                 end = self._record.seal(key, kind, source, slab, 0, now)
-                self._sealed += view[:end]
+                self._sealed = (self._sealed or bytearray()) + view[:end]
         self._count_pending()
 
     def _route_key_discarded(self, event: KeyDiscarded, now: float) -> None:

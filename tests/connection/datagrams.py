@@ -112,7 +112,7 @@ class StubStack:
 
     def __init__(self, mine: bytes = b"", *, completes: bool = True) -> None:
         self.mine, self.completes = mine, completes
-        self.events: deque[StackEvent] = deque()
+        self.events: list[StackEvent] = []
         self.output: deque[bytes] = deque()
         self.deadline: float | None = None
         self.got: list[tuple[int, bytes, int]] = []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +84,7 @@ class Script:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.events: deque[StackEvent] = deque()
+        self.events: list[StackEvent] = []
         self.output: list[bytes] = []
         self.deadline: float | None = None
         self.wants_input = True

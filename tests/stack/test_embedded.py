@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import count
 
 import pytest
@@ -35,7 +34,7 @@ class Child:
     """Notes what it hears, and says what it is told to."""
 
     def __init__(self) -> None:
-        self.events: deque[object] = deque()
+        self.events: list[object] = []
         self.pending = 0
         self.deadline: float | None = None
         self.heard: list[str] = []

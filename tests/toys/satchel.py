@@ -177,7 +177,7 @@ class SatchelStack(DatagramToy):
         child = self._child
         assert child is not None
         while child.events:
-            event = child.events.popleft()
+            event = child.events.pop(0)
             if not isinstance(event, Received):
                 self.events.append(event)
         self._guard(child.check, now)

@@ -20,7 +20,7 @@ from __future__ import annotations
 from ...stack.delivery import PassThrough
 from ...stack.events import CloseKind, Stage
 from ...stack.layers import HandshakeMessage, UnitKind
-from ...stack.stream import PLAINTEXT, StreamStack
+from ...stack.stream import DEFAULT_LIMITS, PLAINTEXT, StreamLimits, StreamStack
 from .alerts import GENERAL_ERROR, USER_CANCELED, TlsEnds
 from .handshake import TlsHandshake
 from .options import TlsOptions
@@ -29,16 +29,29 @@ from .wire import HandshakeType
 
 __all__ = ["TlsStack", "assemble", "message_length"]
 
+_ENDS = TlsEnds()  # it has no state
 _SESSION_ID = 38  # where the length of the session id stands in both hellos: type, length, version, random before it
 
 
 class TlsStack(StreamStack):
     """Handshake and record of one TLS connection over TCP."""
 
+    __slots__ = ("_owes_compatibility", "_said_compatibility")
+
     _handshake: TlsHandshake
     _record: TlsRecord
-    _owes_compatibility = False  # a client's record, due before its second flight
-    _said_compatibility = False
+
+    def __init__(
+        self,
+        handshake: TlsHandshake,
+        record: TlsRecord,
+        delivery: PassThrough,
+        ends: TlsEnds,
+        limits: StreamLimits = DEFAULT_LIMITS,
+    ) -> None:
+        super().__init__(handshake, record, delivery, ends, limits)
+        self._owes_compatibility = False  # a client's record, due before its second flight
+        self._said_compatibility = False
 
     def _queue_message(self, message: HandshakeMessage, now: float) -> None:
         if message.key.stage is Stage.APPLICATION:
@@ -77,7 +90,7 @@ class TlsStack(StreamStack):
 def assemble(handshake: TlsHandshake, options: TlsOptions) -> TlsStack:
     """The stack around a handshake, not yet started."""
     delivery = PassThrough(message_length, options.max_handshake_message)
-    return TlsStack(handshake, TlsRecord(padding=options.padding), delivery, TlsEnds())
+    return TlsStack(handshake, TlsRecord(padding=options.padding), delivery, _ENDS)
 
 
 def message_length(head: memoryview) -> int:

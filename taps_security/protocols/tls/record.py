@@ -123,8 +123,13 @@ class TlsRecord:
 
     def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
         """KeyConfirmed at the first record that opens under a key, KeyExpiring at its soft limit."""
-        event = self._events.popleft() if self._events else None
-        self.has_events = bool(self._events)
+        events = self._events
+        if events is None:
+            return None
+        event = events.popleft()
+        if not events:
+            self._events = None  # an idle connection owns no queue
+            self.has_events = False
         return event
 
     def deadline_reached(self, now: float) -> None:
