@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from types import MappingProxyType
 from typing import Any
 
 from ..stack.events import (
@@ -25,6 +26,8 @@ from ..stack.events import (
 )
 from ..stack.frozen import frozen
 
+_NO_UPDATES = (0, 0)
+_NO_SUMMARY: Mapping[str, Any] = MappingProxyType({})
 HISTORY = 64  # events kept per connection; the newest stay
 
 _NAMES: dict[type, str] = {
@@ -121,16 +124,16 @@ class SecurityReport:
 class SecurityLog:
     """Collects the security events of one stack."""
 
-    __slots__ = ("_provides", "_stack", "_version", "epoch", "events", "peer", "summary")
+    __slots__ = ("_entries", "_provides", "_stack", "_version", "epoch", "peer", "summary")
 
     def __init__(self, stack: str, version: str, provides: Mapping[str, bool]) -> None:
         self._stack = stack
         self._version = version
         self._provides = provides
-        self.epoch = (0, 0)  # kept apart: the events behind it may be forgotten
-        self.events: list[tuple[float, SecurityEvent]] = []
+        self.epoch = _NO_UPDATES  # kept apart: the events behind it may be forgotten
+        self._entries: list[Any] = []  # time, event, time, event ...: every idle connection has one
         self.peer: object = None
-        self.summary: Mapping[str, Any] = {}
+        self.summary: Mapping[str, Any] = _NO_SUMMARY
 
     def add(self, time: float, event: SecurityEvent) -> None:
         """Remember an event."""
@@ -138,15 +141,23 @@ class SecurityLog:
             self.peer = event.identity
         elif type(event) is HandshakeComplete and isinstance(event.summary, Mapping):
             self.summary = event.summary
-        elif type(event) is KeyReady:
+        elif type(event) is KeyReady and event.key.generation:
             send, receive = self.epoch
             if event.direction is Direction.SEND:
                 self.epoch = (event.key.generation, receive)
             else:
                 self.epoch = (send, event.key.generation)
-        if len(self.events) >= HISTORY:
-            del self.events[0]
-        self.events.append((time, event))
+        entries = self._entries
+        if len(entries) >= 2 * HISTORY:
+            del entries[:2]
+        if entries and entries[-2] == time:
+            time = entries[-2]  # the same object: events come in flocks
+        entries += (time, event)
+
+    @property
+    def events(self) -> tuple[tuple[float, SecurityEvent], ...]:
+        """The newest events, oldest first, each behind its time."""
+        return tuple(zip(self._entries[::2], self._entries[1::2], strict=True))
 
     def key_records(self) -> tuple[KeyRecord, ...]:
         """What happened to the keys, oldest first."""

@@ -17,18 +17,23 @@ from taps_security.stack.asks import ChooseIdentity, Refused, Sign
 from taps_security.stack.events import (
     Direction,
     HandshakeComplete,
-    KeyDiscarded,
-    KeyId,
     KeyReady,
     PeerAuthenticated,
     SessionReady,
-    Stage,
 )
 from taps_security.stack.frozen import frozen
 
 from .authentication import CLIENT_CONTEXT, choose_scheme, own_failure, own_signature, signed_content
 from .extensions import ExtensionType, parse_authorities_untrusted, parse_u16_vector_untrusted
-from .handshake import HANDSHAKE_KEY, TlsHandshake, illegal, incompatible
+from .handshake import (
+    HANDSHAKE_KEY,
+    HANDSHAKE_RECEIVING_OVER,
+    HANDSHAKE_SENDING_OVER,
+    TlsHandshake,
+    application_key,
+    illegal,
+    incompatible,
+)
 from .keys import resumption_psk
 from .limits import MAX_INNER_PLAINTEXT, MAX_SESSIONS_PER_CONNECTION
 from .psk import PskPeer
@@ -239,10 +244,10 @@ class ClientFlight(TlsHandshake):
         self._state = self.connected
         self._put(
             self._message(HANDSHAKE_KEY, finished, last=True),
-            KeyDiscarded(HANDSHAKE_KEY, Direction.SEND),
+            HANDSHAKE_SENDING_OVER,
             self._send_key(0, self._send),
-            KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE),
-            KeyReady(KeyId(Stage.APPLICATION), Direction.RECEIVE, self._receive),
+            HANDSHAKE_RECEIVING_OVER,
+            KeyReady(application_key(), Direction.RECEIVE, self._receive),
         )
         if run.identity is not None:
             self._put(PeerAuthenticated(run.identity))

@@ -42,14 +42,34 @@ from .options import KeyLog, TlsOptions
 from .reasons import Reason
 from .wire import DuplicateExtension, HandshakeType, KeyUpdateRequest, encode_message, parse_key_update
 
-__all__ = ["HANDSHAKE_KEY", "INITIAL_KEY", "Handler", "TlsHandshake", "illegal", "incompatible", "misbehaved"]
+__all__ = [
+    "HANDSHAKE_KEY",
+    "HANDSHAKE_RECEIVING_OVER",
+    "HANDSHAKE_SENDING_OVER",
+    "INITIAL_KEY",
+    "Handler",
+    "TlsHandshake",
+    "application_key",
+    "illegal",
+    "incompatible",
+    "misbehaved",
+]
 
 INITIAL_KEY = KeyId(Stage.INITIAL)
 HANDSHAKE_KEY = KeyId(Stage.HANDSHAKE)
+# What all connections say alike is one object: their histories stay small.
+HANDSHAKE_SENDING_OVER = KeyDiscarded(HANDSHAKE_KEY, Direction.SEND)
+HANDSHAKE_RECEIVING_OVER = KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE)
 
 Handler = Callable[[Any, bytes, float], None]  # (handshake, whole message, now)
 
 _NAMES = {member.value: member.name.lower() for member in HandshakeType}
+
+
+@lru_cache(maxsize=16)
+def application_key(generation: int = 0) -> KeyId:
+    """The name of an application key, the same object for all connections."""
+    return KeyId(Stage.APPLICATION, generation)
 
 
 def misbehaved(reason: Reason, text: str, section: str) -> PeerMisbehaved:
@@ -228,7 +248,7 @@ class TlsHandshake:
     # -- keys -----------------------------------------------------------------------------------------------------
     def _send_key(self, generation: int, secret: TrafficSecret) -> KeyReady:
         limits = _limits_of(secret.suite.code, self._options.records_per_key)
-        return KeyReady(KeyId(Stage.APPLICATION, generation), Direction.SEND, secret, limits)
+        return KeyReady(application_key(generation), Direction.SEND, secret, limits)
 
     def _is_connected(self) -> bool:
         return self._state is self.connected
@@ -244,8 +264,8 @@ class TlsHandshake:
         self._receive_generation = generation + 1
         self._update_requested = False
         self._put(
-            KeyReady(KeyId(Stage.APPLICATION, generation + 1), Direction.RECEIVE, self._receive),
-            KeyDiscarded(KeyId(Stage.APPLICATION, generation), Direction.RECEIVE),
+            KeyReady(application_key(generation + 1), Direction.RECEIVE, self._receive),
+            KeyDiscarded(application_key(generation), Direction.RECEIVE),
         )
         if request == KeyUpdateRequest.REQUESTED and self._send_generation < MAX_KEY_GENERATION:
             self._send_key_update(KeyUpdateRequest.NOT_REQUESTED)
@@ -256,7 +276,7 @@ class TlsHandshake:
         generation = self._send_generation
         self._send = self._send.updated()
         self._send_generation = generation + 1
-        key = KeyId(Stage.APPLICATION, generation)
+        key = application_key(generation)
         self._put(
             self._message(key, encode_message(HandshakeType.KEY_UPDATE, bytes((request,))), last=True),
             self._send_key(generation + 1, self._send),

@@ -11,6 +11,7 @@ plaintext is written where the one before it ended, over its content type octet.
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 
 from ...crypto.aead import Aead, AuthenticationFailure, new_aead
 from ...stack.errors import HardLimitReached, PeerMisbehaved
@@ -48,6 +49,12 @@ SMALL = 1024  # octets of a message that is sealed from a copy: cheaper than sli
 _FULL = MAX_PLAINTEXT + 1 + _TAG
 _FULL_HEADER = bytes((APPLICATION_DATA, 3, 3, _FULL >> 8, _FULL & 255))
 _PLAINTEXT_KEY = KeyId(Stage.INITIAL)
+
+
+@lru_cache(maxsize=16)
+def _confirmed(key: KeyId) -> KeyConfirmed:
+    """The same object for all connections."""
+    return KeyConfirmed(key)
 
 
 class _Key:
@@ -292,7 +299,7 @@ class TlsRecord:
         if not self._receive_seen and state.number:
             self._receive_seen = True
             state.skippable = 0
-            self._report(KeyConfirmed(state.key))
+            self._report(_confirmed(state.key))
         if write >= run:
             opened.application = data[run:write]
             opened.empty = 1

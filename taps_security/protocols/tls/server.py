@@ -25,8 +25,6 @@ from taps_security.stack.events import (
     Direction,
     HandshakeComplete,
     HandshakeConfirmed,
-    KeyDiscarded,
-    KeyId,
     KeyReady,
     PeerAuthenticated,
     Stage,
@@ -44,7 +42,7 @@ from .authentication import (
     signed_content,
 )
 from .extensions import ExtensionType, encode_u16
-from .handshake import HANDSHAKE_KEY, Handler, TlsHandshake, incompatible, misbehaved
+from .handshake import HANDSHAKE_RECEIVING_OVER, Handler, TlsHandshake, application_key, incompatible, misbehaved
 from .keys import EarlySecret
 from .limits import MAX_PSK_IDENTITIES, MAX_SKIPPED_EARLY_DATA
 from .negotiation import (
@@ -64,6 +62,8 @@ from .tickets import ServerSession
 from .wire import HandshakeType
 
 __all__ = ["ServerHandshake", "ServerState"]
+
+_CONFIRMED = HandshakeConfirmed()
 
 
 class ServerState(Enum):
@@ -332,12 +332,12 @@ class ServerHandshake(ServerFlight):
         assert self._receive is not None
         self._state = ServerState.CONNECTED
         self._put(
-            KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE),
-            KeyReady(KeyId(Stage.APPLICATION), Direction.RECEIVE, self._receive),
+            HANDSHAKE_RECEIVING_OVER,
+            KeyReady(application_key(), Direction.RECEIVE, self._receive),
         )
         if run.identity is not None:
             self._put(PeerAuthenticated(run.identity))
-        self._put(HandshakeComplete(self._summary()), HandshakeConfirmed())
+        self._put(HandshakeComplete(self._summary()), _CONFIRMED)
         self._send_tickets()
         self._run = None
         self.skip_early_data = 0

@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from taps_security.crypto.agreement import AgreementError
-from taps_security.stack.events import Direction, KeyDiscarded, KeyId, KeyReady, SessionReady, Stage
+from taps_security.stack.events import Direction, KeyReady, SessionReady
 
 from .authentication import SERVER_CONTEXT, signed_content
 from .extensions import ExtensionType, encode_alpn, encode_key_share, encode_u16
-from .handshake import HANDSHAKE_KEY, INITIAL_KEY, TlsHandshake, misbehaved
+from .handshake import HANDSHAKE_KEY, HANDSHAKE_SENDING_OVER, INITIAL_KEY, TlsHandshake, application_key, misbehaved
 from .keys import EarlySecret, TrafficSecret, Transcript, resumption_psk
 from .limits import MAX_INNER_PLAINTEXT, TLS_1_3
 from .psk import PskPeer
@@ -260,7 +260,7 @@ class ServerFlight(TlsHandshake):
         self._log("EXPORTER_SECRET", client_random, self._exporter)
         self._put(
             self._message(HANDSHAKE_KEY, finished, last=True),
-            KeyDiscarded(HANDSHAKE_KEY, Direction.SEND),
+            HANDSHAKE_SENDING_OVER,
             self._send_key(0, self._send),
         )
 
@@ -301,5 +301,5 @@ class ServerFlight(TlsHandshake):
             ticket = self._configuration.random(STATEFUL_TICKET_SIZE)
             self._put(SessionReady(session.named(ticket)))
         message = NewSessionTicket(session.lifetime, session.age_add, nonce, ticket, {}).encode()
-        self._put(self._message(KeyId(Stage.APPLICATION), message, last=True))
+        self._put(self._message(application_key(), message, last=True))
         return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from taps_security.crypto.agreement import Group
 from taps_security.crypto.signature import SignatureScheme
@@ -34,20 +36,41 @@ def summarise(
     `record_size_limit`: the largest inner plaintext in octets that goes out and that may come in. `peer_signature`
     and `own_signature` are absent where a PSK stands in for them. `provides`: properties that only the outcome decides.
     """
-    algorithms = {"ciphersuite": send.suite.name, "group": _GROUP_NAMES[group]}
+    kind = None if psk is None else _PSK_KINDS.get(psk.binder_label, "external")
+    limits = (send.record_size_limit, receive.record_size_limit)
+    provides = (mutual, psk is not None and psk.from_outside)
+    return _summary(send.suite.name, group, peer_scheme, own_scheme, alpn, server_name, kind, retried, provides, limits)
+
+
+@lru_cache(maxsize=256)  # most connections of an endpoint agree the same: one object serves them all
+def _summary(
+    suite: str,
+    group: int,
+    peer_scheme: int,
+    own_scheme: int | None,
+    alpn: str | None,
+    server_name: str,
+    kind: str | None,
+    retried: bool,
+    provides: tuple[bool, bool],
+    limits: tuple[int, int],
+) -> Mapping[str, object]:
+    algorithms = {"ciphersuite": suite, "group": _GROUP_NAMES[group]}
     if peer_scheme:
         algorithms["peer_signature"] = SignatureScheme(peer_scheme).name
     if own_scheme:
         algorithms["own_signature"] = SignatureScheme(own_scheme).name
-    kind = None if psk is None else _PSK_KINDS.get(psk.binder_label, "external")
-    return {
-        "version": "1.3",
-        "algorithms": algorithms,
-        "alpn": alpn,
-        "server_name": server_name,
-        "resumed": kind == "resumption",
-        "psk": kind,
-        "hello_retry": retried,
-        "provides": {"mutual_authentication": mutual, "pre_shared_key": psk is not None and psk.from_outside},
-        "record_size_limit": (send.record_size_limit, receive.record_size_limit),
-    }
+    mutual, psk = provides
+    return MappingProxyType(
+        {
+            "version": "1.3",
+            "algorithms": MappingProxyType(algorithms),
+            "alpn": alpn,
+            "server_name": server_name,
+            "resumed": kind == "resumption",
+            "psk": kind,
+            "hello_retry": retried,
+            "provides": MappingProxyType({"mutual_authentication": mutual, "pre_shared_key": psk}),
+            "record_size_limit": limits,
+        }
+    )

@@ -22,7 +22,7 @@ def test_a_summary_is_ready_for_reports() -> None:
         retried=True,
         mutual=True,
     )
-    assert json.loads(json.dumps(summary)) == {
+    assert json.loads(json.dumps(summary, default=dict)) == {
         "version": "1.3",
         "algorithms": {"ciphersuite": "TLS_AES_128_GCM_SHA256", "group": "X25519"},
         "alpn": "h2",
