@@ -46,6 +46,7 @@ _AROUND = HEADER_SIZE + 1 + _TAG
 _HEADER_START = bytes((APPLICATION_DATA, 3, 3))
 _TYPE_OCTET = {kind: bytes((kind,)) for kind in (CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA)}
 SMALL = 1024  # octets of a message that is sealed from a copy: cheaper than slicing the slab
+CIPHERS = 128  # keys of all connections that keep their cipher; making one takes 1 µs
 _FULL = MAX_PLAINTEXT + 1 + _TAG
 _FULL_HEADER = bytes((APPLICATION_DATA, 3, 3, _FULL >> 8, _FULL & 255))
 _PLAINTEXT_KEY = KeyId(Stage.INITIAL)
@@ -60,12 +61,25 @@ def _confirmed(key: KeyId) -> KeyConfirmed:
 class _Key:
     """One traffic key in use: its cipher, its next record number, and where its limits are."""
 
-    __slots__ = ("aead", "hard", "iv", "key", "number", "piece", "skippable", "soft", "wire_limit")
+    __slots__ = (
+        "_algorithm",
+        "_octets",
+        "aead",
+        "hard",
+        "iv",
+        "key",
+        "number",
+        "piece",
+        "skippable",
+        "soft",
+        "wire_limit",
+    )
 
     def __init__(self, ready: KeyReady, secret: TrafficSecret) -> None:
         self.key = ready.key
-        octets, iv = secret.key_and_iv()
-        self.aead: Aead = new_aead(secret.suite.aead, octets)
+        self._octets, iv = secret.key_and_iv()
+        self._algorithm = secret.suite.aead
+        self.aead: Aead | None = None
         self.iv = int.from_bytes(iv, "big")
         self.number = 0
         self.piece = secret.record_size_limit - 1  # content octets of one record; the limit counts the type too
@@ -75,6 +89,22 @@ class _Key:
         for limit in ready.limits:
             if limit.kind is LimitKind.PACKETS:
                 self.soft, self.hard = int(limit.soft), int(limit.hard)
+
+    def cipher(self) -> Aead:
+        """The cipher, made anew: the key used longest ago loses its own (a cipher is 2.5 KiB, an idle key 0.1)."""
+        aead = self.aead = new_aead(self._algorithm, self._octets)
+        _with_cipher.append(self)
+        if len(_with_cipher) > CIPHERS:
+            _with_cipher.popleft().aead = None
+        return aead
+
+    def forget(self) -> None:
+        """Drop the key and its cipher."""
+        self._octets = b""
+        self.aead = None
+
+
+_with_cipher: deque[_Key] = deque()  # of all connections, oldest first
 
 
 class TlsRecord:
@@ -115,6 +145,8 @@ class TlsRecord:
         if ready.direction is Direction.SEND:
             self._send[ready.key] = state
         else:
+            if self._receive is not None:
+                self._receive.forget()
             self._receive = state
             self._receive_seen = False
             self._protected = True
@@ -124,8 +156,11 @@ class TlsRecord:
     def discard_key(self, event: KeyDiscarded) -> None:
         """Forget a key."""
         if event.direction is Direction.SEND:
-            self._send.pop(event.key, None)
+            state = self._send.pop(event.key, None)
+            if state is not None:
+                state.forget()
         elif self._receive is not None and self._receive.key == event.key:
+            self._receive.forget()
             self._receive = None
 
     def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
@@ -188,7 +223,7 @@ class TlsRecord:
         view[offset:start] = header
         number = state.number
         nonce = (state.iv ^ number).to_bytes(12, "big")
-        state.aead.encrypt_into(nonce, octets + _TYPE_OCTET[content_type], header, view[start:end])
+        (state.aead or state.cipher()).encrypt_into(nonce, octets + _TYPE_OCTET[content_type], header, view[start:end])
         state.number = number + 1
         if number + 1 == state.soft:
             self._report(KeyExpiring(state.key, Direction.SEND, LimitKind.PACKETS))
@@ -226,7 +261,9 @@ class TlsRecord:
             header = _HEADER_START + length.to_bytes(2, "big")
             view[offset:start] = header
             nonce = (state.iv ^ state.number).to_bytes(12, "big")
-            state.aead.encrypt_into(nonce, view[start : start + inner], header, view[start : start + length])
+            (state.aead or state.cipher()).encrypt_into(
+                nonce, view[start : start + inner], header, view[start : start + length]
+            )
             state.number += 1
             offset = start + length
         return offset
@@ -238,7 +275,7 @@ class TlsRecord:
         state = self._receive
         if state is None:
             return self._open_plaintext(data, opened)
-        aead, iv, number, wire_limit = state.aead, state.iv, state.number, state.wire_limit
+        aead, iv, number, wire_limit = state.aead or state.cipher(), state.iv, state.number, state.wire_limit
         total = len(data)
         position, begun = 0, number
         run = write = -1  # where the run of application octets begins, and where it goes on
@@ -373,7 +410,8 @@ def _seal_full(state: _Key, source: SendBuffer, slab: Slab, last: int) -> int:
     layout = slab.layout
     if type(layout) is not list:
         layout = slab.layout = _layout(slab)
-    buffer, copy, encrypt, iv, number = slab.buffer, source.copy_into, state.aead.encrypt_into, state.iv, state.number
+    buffer, copy, iv, number = slab.buffer, source.copy_into, state.iv, state.number
+    encrypt = (state.aead or state.cipher()).encrypt_into
     offset = 0
     for body, type_at, header, inner, out, end in layout:
         if source.size < MAX_PLAINTEXT or number == last:

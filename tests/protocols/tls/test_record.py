@@ -555,3 +555,17 @@ def test_the_records_of_rfc8448(section: int, actor: str) -> None:
             current = key
         assert opened_of(receiver, wire) == [(kind, payload)]
     assert current is KEY
+
+
+def test_idle_keys_lose_their_cipher_and_get_it_back() -> None:
+    pairs = [(sealer(), opener()) for _ in range(module.CIPHERS)]
+    for sender, receiver in pairs:
+        assert opened_of(receiver, seal(sender, b"first")) == [(UnitKind.APPLICATION, b"first")]
+    sender, receiver = pairs[0]
+    assert receiver._receive is not None
+    assert sender._send[KEY].aead is None
+    assert receiver._receive.aead is None
+    assert opened_of(receiver, seal(sender, b"second")) == [(UnitKind.APPLICATION, b"second")]
+    kept = sender._send[KEY]
+    sender.discard_key(KeyDiscarded(KEY, Direction.SEND))
+    assert kept.aead is None
