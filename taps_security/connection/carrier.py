@@ -8,14 +8,12 @@ import socket
 
 from ..stack.events import PathId, TransportEnd
 from ..stack.layers import Slab
-from ..stack.stack import Inbound, Transmit
-from ..transport.buffers import shared_buffers
+from ..stack.stack import Transmit
+from ..transport.buffers import NOTHING, shared_buffers
 from ..transport.network import StreamSocket
 from ..transport.poller import poller_of
 from ..transport.tcp import reset
 from .driver import Driver
-
-NOTHING = memoryview(b"")
 
 
 class StreamCarrier:
@@ -28,9 +26,7 @@ class StreamCarrier:
         "_buffers",
         "_driver",
         "_failed",
-        "_inbound",
         "_loop",
-        "_path",
         "_poller",
         "_reading",
         "_rest",
@@ -39,6 +35,7 @@ class StreamCarrier:
         "_socket",
         "_unsent",
         "blocked",
+        "path",
     )
 
     max_datagrams = 1
@@ -48,8 +45,7 @@ class StreamCarrier:
         self._loop = loop
         self._socket: StreamSocket | None = sock
         self._driver = driver
-        self._path = path
-        self._inbound = Inbound(NOTHING, path)  # one object, used for each read
+        self.path = path
         self._buffers = shared_buffers(loop)
         self._poller = poller_of(loop)
         self._reading = False
@@ -98,7 +94,7 @@ class StreamCarrier:
             if self._failed is not None:
                 self._lost(self._failed)
             else:
-                self._driver.transport_ended(self._path, TransportEnd.FIN)
+                self._driver.transport_ended(self.path, TransportEnd.FIN)
             return
         driver = self._driver
         driver.in_callback = True
@@ -114,7 +110,8 @@ class StreamCarrier:
             buffer[: len(rest)] = rest
             length += len(rest)
             self._rest = b""
-        inbound, driver = self._inbound, self._driver
+        inbound, driver = self._buffers.inbound, self._driver
+        inbound.path = self.path
         inbound.data = data = buffer[:length]
         driver.answered = False
         consumed = driver.receive(inbound)
@@ -166,7 +163,7 @@ class StreamCarrier:
             self._unblock()
             self._driver.writable()
         else:
-            self._driver.taken(self._path)
+            self._driver.taken(self.path)
 
     def _unblock(self) -> None:
         self.blocked = False
@@ -189,7 +186,7 @@ class StreamCarrier:
         end = TransportEnd.ERROR if self.blocked else TransportEnd.RESET
         if error.errno == errno.ETIMEDOUT:
             end = TransportEnd.TIMEOUT
-        self._driver.transport_ended(self._path, end)
+        self._driver.transport_ended(self.path, end)
 
     # -- ends -----------------------------------------------------------------------------------------------------
     def finish(self) -> None:

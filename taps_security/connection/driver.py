@@ -34,6 +34,10 @@ class Carrier(Protocol):
     """Takes output to the peer by one path."""
 
     @property
+    def path(self) -> PathId:
+        """Which one."""
+
+    @property
     def max_datagrams(self) -> int:
         """Of one transmit(); at least 1. Byte streams ignore it."""
 
@@ -96,7 +100,7 @@ class Driver:
         self.clock = loop.time
         self._sink = sink
         self._slabs = shared_buffers(loop).slabs
-        self._carriers: dict[PathId, Carrier] = {}
+        self._carriers: tuple[Carrier, ...] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._flush: asyncio.Handle | None = None
@@ -116,21 +120,22 @@ class Driver:
     # -- inputs ---------------------------------------------------------------------------------------------------
     def start(self, path: PathId, facts: PathFacts, carrier: Carrier) -> None:
         """The first path is there: begin."""
-        self._carriers[path] = carrier
+        self._carriers = (carrier,)
         self.stack.start(path, facts, self._loop.time())
         self.pump()
 
     def add_path(self, path: PathId, facts: PathFacts, carrier: Carrier) -> None:
         """A further path, or a new remote address."""
-        if path not in self._carriers:
-            self._carriers[path] = carrier
+        if self._carrier(path) is None:
+            self._carriers += (carrier,)
             self.stack.path_added(path, facts, self._loop.time())
             self.pump()
 
     def drop_path(self, path: PathId) -> None:
         """A path leads nowhere any more."""
-        carrier = self._carriers.pop(path, None)
+        carrier = self._carrier(path)
         if carrier is not None:
+            self._carriers = tuple([one for one in self._carriers if one is not carrier])
             carrier.close(reset=False)
             self.path_news(path, PathNews.GONE, 0)
 
@@ -182,8 +187,14 @@ class Driver:
             self._resume_due = True
         elif self.stack.wants_input:
             self.paused = False
-            for carrier in tuple(self._carriers.values()):
+            for carrier in self._carriers:
                 carrier.resume()
+
+    def _carrier(self, path: PathId) -> Carrier | None:
+        for carrier in self._carriers:
+            if carrier.path == path:
+                return carrier
+        return None
 
     # -- output ---------------------------------------------------------------------------------------------------
     def schedule(self) -> None:
@@ -243,7 +254,7 @@ class Driver:
         """Move output to the carriers. False: nothing moved, or the socket is full."""
         carriers = self._carriers
         datagrams = 0
-        for carrier in carriers.values():
+        for carrier in carriers:
             if carrier.blocked:
                 return False  # the stack picks the path: all must take what comes
             datagrams = carrier.max_datagrams
@@ -255,7 +266,7 @@ class Driver:
         moved = False
         while (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
-            taker = carriers.get(out.path)
+            taker = self._carrier(out.path)
             if taker is not None and not taker.send(slab, out):
                 return True  # the carrier gives the slab back
             if not stack.pending:
@@ -271,7 +282,7 @@ class Driver:
 
     def _finish(self) -> None:
         """The end of output, or of everything."""
-        blocked = any(carrier.blocked for carrier in self._carriers.values())
+        blocked = any(carrier.blocked for carrier in self._carriers)
         if self._last is not None:
             if blocked and self._last.how is CloseKind.CLEAN:
                 if not self._lingering:
@@ -282,7 +293,7 @@ class Driver:
         elif not self._terminated:
             if not blocked and not self.stack.pending:
                 self._finishing = False
-                for carrier in self._carriers.values():
+                for carrier in self._carriers:
                     carrier.finish()
             deadline = self.stack.deadline
             if deadline is not None and (self._timer is None or deadline < self._timer_due):
@@ -292,9 +303,9 @@ class Driver:
         """Close every carrier and tell the end."""
         last, self._last = self._last, None
         self._disarm()
-        for carrier in self._carriers.values():
+        for carrier in self._carriers:
             carrier.close(reset=self._resetting)
-        self._carriers.clear()
+        self._carriers = ()
         if last is not None:
             self._sink(last)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 
 from ..stack.errors import LocalError, Reason
 from ..stack.layers import PathFacts
@@ -17,12 +18,18 @@ PhaseDone = Callable[[str], None]  # told the name of each phase as it ends: "co
 
 def attach_stream(loop: asyncio.AbstractEventLoop, connection: Connection, sock: StreamSocket) -> None:
     """Put a connected socket under a Connection and begin."""
-    local, remote = sock.getsockname()[:2], sock.getpeername()[:2]
+    local, remote = _shared(sock.getsockname()[:2]), sock.getpeername()[:2]
     connection.local_endpoint, connection.remote_endpoint = local, remote
     driver = connection.driver
     carrier = StreamCarrier(loop, sock, driver, 0)
     driver.start(0, PathFacts(local, remote, reliable=True), carrier)
     carrier.resume()
+
+
+@lru_cache(maxsize=64)
+def _shared(address: Address) -> Address:
+    """Connections of one listener have one local address: the same object for all of them."""
+    return address
 
 
 async def wait_ready(connection: Connection) -> None:

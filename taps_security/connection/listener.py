@@ -110,9 +110,7 @@ class Listener:
         """
         try:
             async for connection in self:
-                task = self._loop.create_task(self._handle(handler, connection))
-                self._handlers.add(task)
-                task.add_done_callback(self._handlers.discard)
+                self._handlers.add(self._loop.create_task(self._handle(handler, connection)))
         finally:
             self.stop()
             if self._handlers and grace:
@@ -132,6 +130,10 @@ class Listener:
             self._loop.call_exception_handler(
                 {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
             )
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._handlers.discard(task)
 
     def set_new_connection_limit(self, limit: int | None) -> None:
         """Accept at most that many further connections (RFC 9622 §7.2); None: no limit."""

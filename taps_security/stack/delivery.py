@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .errors import PeerMisbehaved, Reason
 from .events import KeyId
 
+_NOTHING = bytearray()  # of all that hold nothing, and never added to: an idle connection owns no buffer
 Measure = Callable[[memoryview], int]  # the whole length of the message that begins so; 0: more octets are needed
 
 
@@ -21,7 +22,7 @@ class PassThrough:
     def __init__(self, measure: Measure, limit: int) -> None:
         self._measure = measure
         self._limit = limit
-        self.held = bytearray()  # of an unfinished message: while it waits, keys must not change
+        self.held = _NOTHING  # of an unfinished message: while it waits, keys must not change
         self._key: KeyId | None = None
 
     def received(self, key: KeyId, unit: memoryview) -> None:
@@ -33,6 +34,8 @@ class PassThrough:
                 "a handshake message straddles a change of keys", reason=Reason.UNEXPECTED, section="RFC 8446 §5.1"
             )
         self._key = key
+        if not self.held:
+            self.held = bytearray()
         self.held += unit
 
     def next_message(self) -> tuple[KeyId, memoryview] | None:
@@ -50,4 +53,6 @@ class PassThrough:
             return None
         message = memoryview(bytes(self.held[:length]))
         del self.held[:length]
+        if not self.held:
+            self.held = _NOTHING
         return self._key, message

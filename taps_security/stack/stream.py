@@ -56,6 +56,7 @@ class StreamLimits:
 
 DEFAULT_LIMITS = StreamLimits()
 PLAINTEXT = KeyId(Stage.INITIAL, 0)
+_NOTHING = bytearray()  # of all that have sealed nothing, and never added to: an idle connection owns no buffer
 
 
 class StreamStack(LayeredStack):
@@ -102,12 +103,12 @@ class StreamStack(LayeredStack):
         self._limits = limits
         self._path: PathId = 0
         self._opened = StreamOpened()
-        self._received = Received(0, [])
+        self._received: Received | None = None  # of this read
         self._transmitted = Transmit(0, 0)
         self._send_key = PLAINTEXT
         self._flight = b""  # handshake messages under one key: they share records
         self._flight_key = PLAINTEXT
-        self._sealed: bytes | bytearray = b""  # handshake and control units, in order, ready for the wire
+        self._sealed = _NOTHING  # handshake and control units, in order, ready for the wire
         self._outgoing = SendBuffer()
         self._tokens: deque[tuple[int, int]] | None = None  # (octets sent when it is over, token)
         self._sent = 0
@@ -194,6 +195,8 @@ class StreamStack(LayeredStack):
         elif not self._closing:
             self._idle_units = 0
             self._unread += len(octets)
+            if self._received is None:
+                self._received = Received(0, [])
             self._received.chunks.append(octets)
 
     def _take_unit(self, kind: UnitKind, key: KeyId, unit: memoryview, now: float) -> None:
@@ -229,13 +232,14 @@ class StreamStack(LayeredStack):
             raise PeerMisbehaved(f"{self._idle_units} units in a row that bring no data", reason=Reason.UNEXPECTED)
 
     def _deliver(self) -> None:
-        received = self._received
+        received, self._received = self._received, None
         if self._peer_over and not self._closing:
-            received.end = self.complete
             self._closing = True  # only in the receiving direction: what still comes is thrown away
-        if received.chunks or received.end:
+            if self.complete:
+                received = received or Received(0, [])
+                received.end = True
+        if received is not None:
             self.events.append(received)
-            self._received = Received(0, [])
 
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """FIN behind the peer's clean end is no news; anything else is a truncation or a reset."""
@@ -312,7 +316,9 @@ class StreamStack(LayeredStack):
         if self._sealed:
             length = min(len(self._sealed), len(slab.view))
             slab.view[:length] = self._sealed[:length]
-            self._sealed = self._sealed[length:] or b""  # an idle connection owns no buffer
+            del self._sealed[:length]
+            if not self._sealed:
+                self._sealed = _NOTHING
         outgoing = self._outgoing
         if outgoing.size and self.complete and not self._sealed and not self.ended:
             before = outgoing.size
@@ -518,7 +524,9 @@ class StreamStack(LayeredStack):
             slab = Slab(buffer, view)
             while source.size:
                 end = self._record.seal(key, kind, source, slab, 0, now)
-                self._sealed = (self._sealed or bytearray()) + view[:end]
+                if not self._sealed:
+                    self._sealed = bytearray()
+                self._sealed += view[:end]
         self._count_pending()
 
     def _route_key_discarded(self, event: KeyDiscarded, now: float) -> None:

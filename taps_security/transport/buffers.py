@@ -10,6 +10,7 @@ import asyncio
 from weakref import WeakKeyDictionary
 
 from ..stack.layers import Slab
+from ..stack.stack import Inbound
 
 # Reads above 128 KiB cost nothing more per octet on a loopback TCP connection, and a consumer that keeps one small view
 # keeps its whole buffer alive. A GRO run (64 KiB) fits.
@@ -17,6 +18,7 @@ RECEIVE_SIZE = 256 * 1024
 RECEIVE_BUFFERS = 4  # standing ones; consumers may keep views into any number
 SLAB_SIZE = 7 * (16 * 1024 + 22)  # seven full TLS records: of one to sixteen, TCP on loopback took these fastest
 FREE_SLABS = 16  # kept for reuse
+NOTHING = memoryview(b"")
 
 
 class ReceiveBuffers:
@@ -74,11 +76,12 @@ class Slabs:
 
 
 class SharedBuffers:
-    """One loop's memory."""
+    """One loop's memory. `inbound`: what a read of a byte stream is told in."""
 
-    __slots__ = ("receive", "slabs")
+    __slots__ = ("inbound", "receive", "slabs")
 
     def __init__(self) -> None:
+        self.inbound = Inbound(NOTHING)
         self.receive = ReceiveBuffers()
         self.slabs = Slabs()
 

@@ -81,6 +81,7 @@ class Script:
     """A stack that does what a test says, and a sink and a carrier that note what they see, in one list."""
 
     max_datagrams = 1
+    path = 0
 
     def __init__(self) -> None:
         self.loop = Loop()
@@ -206,8 +207,10 @@ def test_start_and_further_paths(script: Script) -> None:
     fresh.output.append(b"hello")
     fresh.driver.start(0, FACTS, fresh)
     assert fresh.seen == [("start", 0, FACTS, 0.0), b"hello"]
+    other = Script()
+    other.path = 1
     for _ in range(2):
-        script.driver.add_path(1, FACTS, script)
+        script.driver.add_path(1, FACTS, other)
     assert script.seen == [("path_added", 1, FACTS, 0.0)]
 
 

@@ -98,10 +98,10 @@ class End:
 
     def protect(self, content_type: int, content: bytes, padding: int = 0) -> bytes:
         """A record of any type and content under this end's current key, whatever the protocol says of it."""
-        state = self.record._send[self.stack._send_key]
+        state = self.record.sending(self.stack._send_key)
         inner = content + bytes((content_type,)) + bytes(padding)
         header = bytes((APPLICATION_DATA, 3, 3)) + (len(inner) + 16).to_bytes(2, "big")
-        sealed = state.aead.encrypt((state.iv ^ state.number).to_bytes(12, "big"), inner, header)
+        sealed = (state.aead or state.cipher()).encrypt((state.iv ^ state.number).to_bytes(12, "big"), inner, header)
         state.number += 1
         return header + sealed
 

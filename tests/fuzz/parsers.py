@@ -214,11 +214,11 @@ def records() -> tuple[tuple[bytes, ...], tuple[bytes, ...], KeyReady]:
     shake(client, server)
     other = server
     secret = other.stack.secrets[-1]
-    number = other.record._send[other.stack._send_key].number
-    other.record._send[other.stack._send_key].number = 0
+    number = other.record.sending(other.stack._send_key).number
+    other.record.sending(other.stack._send_key).number = 0
     protected = [other.protect(23, b"octets" * 5, padding) for padding in (0, 0, 9)]
     protected += [other.protect(21, b"\1\0"), other.protect(22, b"\x18\0\0\1\0"), other.protect(23, b"")]
-    other.record._send[other.stack._send_key].number = number
+    other.record.sending(other.stack._send_key).number = number
     assert records_of(client)
     key = KeyReady(KeyId(Stage.APPLICATION), Direction.RECEIVE, secret)
     return (client.wire[:300], server.wire[:300]), (b"".join(protected), protected[0] + protected[3]), key

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from taps_security.parts.codec import MalformedMessage
@@ -60,6 +61,8 @@ HANDSHAKE_KEY = KeyId(Stage.HANDSHAKE)
 # What all connections say alike is one object: their histories stay small.
 HANDSHAKE_SENDING_OVER = KeyDiscarded(HANDSHAKE_KEY, Direction.SEND)
 HANDSHAKE_RECEIVING_OVER = KeyDiscarded(HANDSHAKE_KEY, Direction.RECEIVE)
+
+_NO_EXTENSIONS: Mapping[int, bytes] = MappingProxyType({})
 
 Handler = Callable[[Any, bytes, float], None]  # (handshake, whole message, now)
 
@@ -144,7 +147,7 @@ class TlsHandshake:
         self._update_requested = False  # we asked the peer for an update that has not come yet
         self._exporter = b""
         self.skip_early_data = 0
-        self.peer_extensions: dict[int, bytes] = {}
+        self.peer_extensions = _NO_EXTENSIONS
 
     # -- input ----------------------------------------------------------------------------------------------------
     def start(self, facts: PathFacts, now: float) -> None:

@@ -58,6 +58,12 @@ def _confirmed(key: KeyId) -> KeyConfirmed:
     return KeyConfirmed(key)
 
 
+@lru_cache(maxsize=16)
+def _sizes(limit: int) -> tuple[int, int]:
+    """Content octets of one record, as `limit` counts the type too, and octets behind a record's header."""
+    return limit - 1, limit + _TAG
+
+
 class _Key:
     """One traffic key in use: its cipher, its next record number, and where its limits are."""
 
@@ -82,8 +88,7 @@ class _Key:
         self.aead: Aead | None = None
         self.iv = int.from_bytes(iv, "big")
         self.number = 0
-        self.piece = secret.record_size_limit - 1  # content octets of one record; the limit counts the type too
-        self.wire_limit = secret.record_size_limit + _TAG
+        self.piece, self.wire_limit = _sizes(secret.record_size_limit)
         self.skippable = secret.skippable_early_data
         self.soft = self.hard = 1 << 62
         for limit in ready.limits:
@@ -129,7 +134,7 @@ class TlsRecord:
         self.has_events = False
         self.skippable_early_data = 0  # octets that go by unread while there is no key at all (RFC 8446 §4.2.10)
         self._padding = padding
-        self._send: dict[KeyId, _Key] = {}
+        self._send: tuple[_Key, ...] = ()  # one, but in a handshake and while keys change
         self._receive: _Key | None = None
         self._receive_seen = False  # something opened under the receiving key
         self._protected = False  # there was a receiving key: plaintext is over
@@ -143,7 +148,7 @@ class TlsRecord:
         assert isinstance(ready.secret, TrafficSecret)
         state = _Key(ready, ready.secret)
         if ready.direction is Direction.SEND:
-            self._send[ready.key] = state
+            self._send = (state, *[one for one in self._send if one.key != ready.key])
         else:
             if self._receive is not None:
                 self._receive.forget()
@@ -156,9 +161,10 @@ class TlsRecord:
     def discard_key(self, event: KeyDiscarded) -> None:
         """Forget a key."""
         if event.direction is Direction.SEND:
-            state = self._send.pop(event.key, None)
-            if state is not None:
-                state.forget()
+            for state in self._send:
+                if state.key == event.key:
+                    state.forget()
+            self._send = tuple([one for one in self._send if one.key != event.key])
         elif self._receive is not None and self._receive.key == event.key:
             self._receive.forget()
             self._receive = None
@@ -183,6 +189,13 @@ class TlsRecord:
         self._events.append(event)
         self.has_events = True
 
+    def sending(self, key: KeyId) -> _Key:
+        """The state of a sending key. KeyError if there is none."""
+        for state in self._send:
+            if state.key == key:
+                return state
+        raise KeyError(key)
+
     # -- sealing --------------------------------------------------------------------------------------------------
     def seal(self, key: KeyId, kind: int, source: SendBuffer, slab: Slab, offset: int, now: float) -> int:
         """Seal from `source` into `slab` behind `offset`; the offset behind the last record.
@@ -193,7 +206,7 @@ class TlsRecord:
         content_type = _TYPE_OF_KIND[kind]
         if key == _PLAINTEXT_KEY:
             return self._frame(content_type, source, slab, offset)
-        state = self._send[key]
+        state = self.sending(key)
         before = state.number
         if before >= state.hard:
             raise HardLimitReached(

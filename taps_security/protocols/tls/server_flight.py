@@ -204,7 +204,7 @@ class ServerFlight(TlsHandshake):
         for kind, body in configuration.extensions:
             if kind in offered:
                 ours[kind] = body
-                self.peer_extensions[kind] = offered[kind]
+                self.peer_extensions = {**self.peer_extensions, kind: offered[kind]}
         if configuration.extension_order:
             ours = {kind: ours.pop(kind) for kind in configuration.extension_order if kind in ours} | ours
         message = encode_message(HandshakeType.ENCRYPTED_EXTENSIONS, encode_extensions(ours))

@@ -563,9 +563,9 @@ def test_idle_keys_lose_their_cipher_and_get_it_back() -> None:
         assert opened_of(receiver, seal(sender, b"first")) == [(UnitKind.APPLICATION, b"first")]
     sender, receiver = pairs[0]
     assert receiver._receive is not None
-    assert sender._send[KEY].aead is None
+    assert sender.sending(KEY).aead is None
     assert receiver._receive.aead is None
     assert opened_of(receiver, seal(sender, b"second")) == [(UnitKind.APPLICATION, b"second")]
-    kept = sender._send[KEY]
+    kept = sender.sending(KEY)
     sender.discard_key(KeyDiscarded(KEY, Direction.SEND))
     assert kept.aead is None
