@@ -397,7 +397,7 @@ def test_close_with_queued_octets_towards_a_peer_that_never_reads_ends_with_its_
 
 async def fill(connection: taps.Connection) -> None:
     """Send until the peer takes no octet more."""
-    (carrier,) = connection.driver._carriers.values()
+    (carrier,) = connection.driver._carriers
     while not carrier.blocked:
         await connection.send(bytes(50_000))
         await asyncio.sleep(1)
