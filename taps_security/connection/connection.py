@@ -9,7 +9,7 @@ connection as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -340,15 +340,13 @@ class Connection:
             self._driver.schedule()
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        return self._messages()
+        return self
 
-    async def _messages(self) -> AsyncGenerator[Message, None]:
-        while True:
-            message = await self.receive()
-            if message.data:
-                yield message
-            if message.end_of_message:
-                return
+    async def __anext__(self) -> Message:
+        message = await self.receive()
+        if not message.data:
+            raise StopAsyncIteration
+        return message
 
     # -- keys and security ----------------------------------------------------------------------------------------
     @property

@@ -18,6 +18,8 @@ from .waiter import Waiter
 ACCEPT_AT_ONCE = 64  # connections taken from the kernel in one turn of the loop
 OUT_OF_DESCRIPTORS_PAUSE = 1.0  # seconds without accepting after EMFILE
 
+_TASK = "taps_security handler"  # the name of each: a name of its own takes time and memory
+
 Handler = Callable[[Connection], Awaitable[None]]
 
 
@@ -110,7 +112,7 @@ class Listener:
         """
         try:
             async for connection in self:
-                self._handlers.add(self._loop.create_task(self._handle(handler, connection)))
+                self._handlers.add(self._loop.create_task(self._handle(handler, connection), name=_TASK))
         finally:
             self.stop()
             if self._handlers and grace:
@@ -122,8 +124,8 @@ class Listener:
 
     async def _handle(self, handler: Handler, connection: Connection) -> None:
         try:
-            async with connection:
-                await handler(connection)
+            await handler(connection)
+            await connection.close()
         except ConnectionLost:
             pass  # the peer went away: nothing that this side could mend
         except Exception as error:  # one connection's failure must not end the others
@@ -131,6 +133,7 @@ class Listener:
                 {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
             )
         finally:
+            connection.abort()  # of no effect once it is closed
             task = asyncio.current_task()
             assert task is not None
             self._handlers.discard(task)

@@ -16,6 +16,7 @@ import asyncio
 import select
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -53,20 +54,20 @@ if sys.platform == "linux":
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._loop = loop
             self._set: select.epoll | None = None
-            self._readers: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-            self._writers: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
+            self._readers: dict[int, Callable[[], Any]] = {}
+            self._writers: dict[int, Callable[[], Any]] = {}
 
         def add_reader(self, fd: Descriptor, callback: Callable[..., Any], *arguments: Any) -> None:
             """As an event loop has it."""
             number = fd.fileno()
             self._watch(number, select.EPOLLIN, known=number in self._readers, other=number in self._writers)
-            self._readers[number] = (callback, arguments)
+            self._readers[number] = partial(callback, *arguments) if arguments else callback
 
         def add_writer(self, fd: Descriptor, callback: Callable[..., Any], *arguments: Any) -> None:
             """As an event loop has it."""
             number = fd.fileno()
             self._watch(number, select.EPOLLOUT, known=number in self._writers, other=number in self._readers)
-            self._writers[number] = (callback, arguments)
+            self._writers[number] = partial(callback, *arguments) if arguments else callback
 
         def _watch(self, number: int, events: int, *, known: bool, other: bool) -> None:
             if known:
@@ -112,11 +113,11 @@ if sys.platform == "linux":
                 if events & ~select.EPOLLIN:
                     self._call(self._writers.get(number))
 
-        def _call(self, watcher: tuple[Callable[..., Any], tuple[Any, ...]] | None) -> None:
-            if watcher is None:
+        def _call(self, callback: Callable[[], Any] | None) -> None:
+            if callback is None:
                 return  # an earlier callback of this turn removed it
             try:
-                watcher[0](*watcher[1])
+                callback()
             except Exception as error:  # one socket's failure must not keep the others from being served
                 self._loop.call_exception_handler({"message": "a socket's callback failed", "exception": error})
 

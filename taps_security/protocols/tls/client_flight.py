@@ -9,7 +9,6 @@ May live here: making messages, what the application requires of the outcome. Mu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -251,10 +250,10 @@ class ClientFlight(TlsHandshake):
         )
         if run.identity is not None:
             self._put(PeerAuthenticated(run.identity))
-        self._put(HandshakeComplete(self._summary()))
+        self._put(self._complete_event())
         self._run = None
 
-    def _summary(self) -> Mapping[str, object]:
+    def _complete_event(self) -> HandshakeComplete:
         run = self._running
         assert self._send is not None
         assert self._receive is not None

@@ -140,7 +140,7 @@ def _send_limit(size: int) -> int:
     """RFC 8449 §4: above the protocol's own limit the client means other versions."""
     if size < MIN_RECORD_SIZE_LIMIT:
         raise illegal(f"record_size_limit of {size} (RFC 8449 §4)", "4.2")
-    return min(size, MAX_INNER_PLAINTEXT)
+    return min(MAX_INNER_PLAINTEXT, size)
 
 
 def _read_psks(extensions: Extensions) -> tuple[bool, OfferedPsks | None]:

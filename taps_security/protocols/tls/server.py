@@ -337,12 +337,12 @@ class ServerHandshake(ServerFlight):
         )
         if run.identity is not None:
             self._put(PeerAuthenticated(run.identity))
-        self._put(HandshakeComplete(self._summary()), _CONFIRMED)
+        self._put(self._complete_event(), _CONFIRMED)
         self._send_tickets()
         self._run = None
         self.skip_early_data = 0
 
-    def _summary(self) -> Mapping[str, object]:
+    def _complete_event(self) -> HandshakeComplete:
         run = self._running
         assert self._send is not None
         assert self._receive is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
 from taps_security.crypto.agreement import Group
 from taps_security.crypto.signature import SignatureScheme
+from taps_security.stack.events import HandshakeComplete
 
 from .keys import TrafficSecret
 from .psk import BINDER_IMPORTED, BINDER_RESUMPTION, OfferedPsk
@@ -30,8 +30,8 @@ def summarise(
     psk: OfferedPsk | None,
     retried: bool,
     mutual: bool,
-) -> Mapping[str, object]:
-    """The summary. `algorithms` maps kinds to names; `psk` is None, "resumption", "imported" or "external".
+) -> HandshakeComplete:
+    """The event and its summary: `algorithms` maps kinds to names; `psk` is None, "resumption", "imported", "external".
 
     `record_size_limit`: the largest inner plaintext in octets that goes out and that may come in. `peer_signature`
     and `own_signature` are absent where a PSK stands in for them. `provides`: properties that only the outcome decides.
@@ -39,11 +39,11 @@ def summarise(
     kind = None if psk is None else _PSK_KINDS.get(psk.binder_label, "external")
     limits = (send.record_size_limit, receive.record_size_limit)
     provides = (mutual, psk is not None and psk.from_outside)
-    return _summary(send.suite.name, group, peer_scheme, own_scheme, alpn, server_name, kind, retried, provides, limits)
+    return _event(send.suite.name, group, peer_scheme, own_scheme, alpn, server_name, kind, retried, provides, limits)
 
 
 @lru_cache(maxsize=256)  # most connections of an endpoint agree the same: one object serves them all
-def _summary(
+def _event(
     suite: str,
     group: int,
     peer_scheme: int,
@@ -54,14 +54,14 @@ def _summary(
     retried: bool,
     provides: tuple[bool, bool],
     limits: tuple[int, int],
-) -> Mapping[str, object]:
+) -> HandshakeComplete:
     algorithms = {"ciphersuite": suite, "group": _GROUP_NAMES[group]}
     if peer_scheme:
         algorithms["peer_signature"] = SignatureScheme(peer_scheme).name
     if own_scheme:
         algorithms["own_signature"] = SignatureScheme(own_scheme).name
     mutual, psk = provides
-    return MappingProxyType(
+    summary = MappingProxyType(
         {
             "version": "1.3",
             "algorithms": MappingProxyType(algorithms),
@@ -74,3 +74,4 @@ def _summary(
             "record_size_limit": limits,
         }
     )
+    return HandshakeComplete(summary)

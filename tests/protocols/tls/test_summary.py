@@ -10,7 +10,7 @@ from taps_security.protocols.tls.summary import summarise
 def test_a_summary_is_ready_for_reports() -> None:
     secret = TrafficSecret(TLS_AES_128_GCM_SHA256, b"s" * 32, 600)
     (psk, *_) = offer_external([ExternalPsk(identity=b"me", key=b"k" * 32)], [TLS_AES_128_GCM_SHA256.hash])
-    summary = summarise(
+    complete = summarise(
         secret,
         secret,
         group=0x1D,
@@ -22,7 +22,7 @@ def test_a_summary_is_ready_for_reports() -> None:
         retried=True,
         mutual=True,
     )
-    assert json.loads(json.dumps(summary, default=dict)) == {
+    assert json.loads(json.dumps(complete.summary, default=dict)) == {
         "version": "1.3",
         "algorithms": {"ciphersuite": "TLS_AES_128_GCM_SHA256", "group": "X25519"},
         "alpn": "h2",
