@@ -78,7 +78,8 @@ class _Initializer:
         self._used = False
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is not None and not self._used:
+        asked_by_inspect = isinstance(instance, type)  # from 3.13 on it binds what it finds to the class itself
+        if instance is not None and not asked_by_inspect and not self._used:
             self._used = True
             return partial(self._fill, instance)
         init = self._made.__init__ = _compiled(self._made, self._put)
