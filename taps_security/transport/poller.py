@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 EVENTS_AT_ONCE = 128  # sockets that are served before the loop's other callbacks have their turn
 
@@ -122,16 +122,17 @@ if sys.platform == "linux":
                 self._loop.call_exception_handler({"message": "a socket's callback failed", "exception": error})
 
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, Poller] = WeakKeyDictionary()
+# Weak on both sides: a loop keeps its poller while it watches anything, and nothing keeps a loop that is over.
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Poller]] = WeakKeyDictionary()
 
 
 def poller_of(loop: asyncio.AbstractEventLoop) -> Poller:
-    """What watches the sockets of `loop`: always the same object."""
-    poller = _pollers.get(loop)
+    """What watches the sockets of `loop`: the same object for as long as anybody has it."""
+    if sys.platform != "linux" or getattr(loop, "taps_network", None) is not None:
+        return loop
+    known = _pollers.get(loop)
+    poller = known() if known is not None else None
     if poller is None:
-        if sys.platform == "linux" and getattr(loop, "taps_network", None) is None:
-            poller = EpollPoller(loop)
-        else:
-            poller = loop
-        _pollers[loop] = poller
+        poller = EpollPoller(loop)
+        _pollers[loop] = ref(poller)
     return poller

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
+from taps_security.transport.buffers import shared_buffers
 from taps_security.transport.poller import poller_of
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")]
@@ -138,3 +141,19 @@ async def test_the_set_is_gone_while_nothing_is_watched(pair: Pair) -> None:
     assert poller._set is not None
     poller.remove_reader(pair[0])
     assert poller._set is None
+
+
+def test_a_loop_that_is_over_is_not_kept(pair: Pair) -> None:
+    async def watch() -> weakref.ref[asyncio.AbstractEventLoop]:
+        loop = asyncio.get_running_loop()
+        assert poller_of(loop) is poller_of(loop)
+        poller_of(loop).add_reader(pair[0], lambda: loop)
+        shared_buffers(loop).receive.borrow()
+        return weakref.ref(loop)
+
+    loop = asyncio.new_event_loop()
+    over = loop.run_until_complete(watch())
+    loop.close()
+    del loop
+    gc.collect()
+    assert over() is None
