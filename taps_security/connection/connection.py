@@ -343,7 +343,15 @@ class Connection:
         return self
 
     async def __anext__(self) -> Message:
-        message = await self.receive()
+        if not self._size and not self._end_read and self._receiver is None and self.state is not _CLOSED:
+            self._receiver = waiter = self._spare.again()  # as in receive(), without a coroutine of its own
+            try:
+                await waiter
+            finally:
+                self._receiver = None
+        message = self.take_received()
+        if message is None:
+            message = await self.receive()
         if not message.data:
             raise StopAsyncIteration
         return message

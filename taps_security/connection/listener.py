@@ -129,14 +129,17 @@ class Listener:
         except ConnectionLost:
             pass  # the peer went away: nothing that this side could mend
         except Exception as error:  # one connection's failure must not end the others
-            self._loop.call_exception_handler(
-                {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
-            )
+            self._report(error, connection)
         finally:
             connection.abort()  # of no effect once it is closed
             task = asyncio.current_task()
             assert task is not None
             self._handlers.discard(task)
+
+    def _report(self, error: Exception, connection: Connection) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a handler of a Listener failed", "exception": error, "connection": connection}
+        )
 
     def set_new_connection_limit(self, limit: int | None) -> None:
         """Accept at most that many further connections (RFC 9622 §7.2); None: no limit."""
