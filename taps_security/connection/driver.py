@@ -26,6 +26,7 @@ from ..stack.events import (
 from ..stack.layers import PathFacts, Slab
 from ..stack.stack import Inbound, SecurityStack, Transmit
 from ..transport.buffers import shared_buffers
+from ..transport.poller import poller_of
 
 LINGER = 30.0  # seconds that a full socket may take none of a cleanly ended connection's last octets
 
@@ -97,7 +98,7 @@ class Driver:
     ) -> None:
         self.stack = stack
         self._loop = loop
-        self.clock = loop.time
+        self.clock = poller_of(loop).time
         self._sink = sink
         self._slabs = shared_buffers(loop).slabs
         self._carriers: tuple[Carrier, ...] = ()

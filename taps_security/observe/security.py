@@ -131,7 +131,7 @@ class SecurityLog:
         self._version = version
         self._provides = provides
         self.epoch = _NO_UPDATES  # kept apart: the events behind it may be forgotten
-        self._entries: list[Any] = []  # time, event, time, event ...: every idle connection has one
+        self._entries: tuple[Any, ...] = ()  # time, event, time, event ...: every idle connection has one
         self.peer: object = None
         self.summary: Mapping[str, Any] = _NO_SUMMARY
 
@@ -148,11 +148,9 @@ class SecurityLog:
             else:
                 self.epoch = (send, event.key.generation)
         entries = self._entries
-        if len(entries) >= 2 * HISTORY:
-            del entries[:2]
         if entries and entries[-2] == time:
             time = entries[-2]  # the same object: events come in flocks
-        entries += (time, event)
+        self._entries = (*entries[-2 * (HISTORY - 1) :], time, event)
 
     @property
     def events(self) -> tuple[tuple[float, SecurityEvent], ...]:

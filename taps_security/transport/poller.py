@@ -33,6 +33,10 @@ class Descriptor(Protocol):
 class Poller(Protocol):
     """The part of an event loop that watches descriptors. Callbacks stay until they are removed."""
 
+    @property
+    def time(self) -> Callable[[], float]:
+        """The loop's clock, to be kept: one bound method serves all connections."""
+
     def add_reader(self, fd: Any, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Call back while there is something to read, an end, or an error."""
 
@@ -53,6 +57,7 @@ if sys.platform == "linux":
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._loop = loop
+            self.time = loop.time
             self._set: select.epoll | None = None
             self._readers: dict[int, Callable[[], Any]] = {}
             self._writers: dict[int, Callable[[], Any]] = {}
