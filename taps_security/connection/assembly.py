@@ -96,7 +96,9 @@ class Assembly:
         environment = environment_of(loop, self._key_log)
         key = SessionKey(choice.protocol.name, name, candidate.address.port, self._scope)
         sessions = self._sessions
-        stack = choice.protocol.client(
+        make = choice.protocol.client
+        assert make is not None, "packet stacks are made by a tunnel"
+        stack = make(
             ClientRequest(
                 version=choice.version,
                 security=choice.security,
@@ -126,7 +128,9 @@ class Assembly:
         """What makes a Connection for each accepted transport. `choices`: versions of one protocol."""
         first = choices[0]
         environment = environment_of(loop, self._key_log)
-        screener: Any = first.protocol.screener(
+        make = first.protocol.screener
+        assert make is not None, "packet stacks are made by a tunnel"
+        screener: Any = make(
             ServerRequest(
                 versions=tuple(dict.fromkeys(choice.version for choice in choices)),
                 security=first.security,

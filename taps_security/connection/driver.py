@@ -160,6 +160,13 @@ class Driver:
         self.pump(now)
         return consumed
 
+    def adopt(self, seed: object, path: PathId) -> None:
+        """A screener opened a datagram that is for this stack."""
+        if not self._terminated:
+            now = self.clock()
+            self.stack.adopt(seed, path, now)
+            self.pump(now)
+
     def transport_ended(self, path: PathId, end: TransportEnd) -> None:
         """The transport of a path ended."""
         if not self._terminated:

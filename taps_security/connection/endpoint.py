@@ -20,7 +20,7 @@ from collections.abc import Callable, Hashable
 from ..stack.errors import ConnectionLost, LocalError, Reason, TapsError
 from ..stack.events import HandshakeComplete, PathId, PathNews, RouteIssued, RouteRetired, StackEvent
 from ..stack.layers import PathFacts
-from ..stack.screening import Create, DatagramScreener, Drop, Load, Match, NotOurs, Reply
+from ..stack.screening import Create, DatagramScreener, Drop, HandOver, Load, Match, NotOurs, Reply
 from ..stack.stack import Inbound, Linger, SecurityStack
 from ..transport.buffers import shared_buffers
 from ..transport.network import Address, Arrival, DatagramSocket
@@ -394,6 +394,8 @@ class Endpoint:
                     continue
                 if isinstance(verdict, Create):
                     self._create(screener, make, verdict, facts)
+                elif isinstance(verdict, HandOver):
+                    self._adopt(verdict)
                 elif isinstance(verdict, Reply):
                     self._reply(verdict.datagram, len(datagram))
                 elif isinstance(verdict, Drop):
@@ -405,6 +407,17 @@ class Endpoint:
             self.noise["nobody's"] += 1
         if path is not None and not known and path not in self._by_path:
             self._paths.forget(path)
+
+    def _adopt(self, verdict: HandOver) -> None:
+        """A screener opened what is for a stack that exists."""
+        member = self._by_route.get(verdict.route)
+        if not isinstance(member, Member):
+            self.noise["handed over to nobody"] += 1
+            return
+        path = self._find_path()
+        if path is None or path not in member.doors:
+            path = self._new_path(member)
+        member.driver.adopt(verdict.seed, path)
 
     def _reply(self, datagram: bytes, received: int) -> None:
         """A stateless answer, to an address that was not validated."""

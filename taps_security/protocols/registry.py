@@ -24,6 +24,7 @@ from ..stack.frozen import frozen
 if TYPE_CHECKING:
     from ..stack.screening import DatagramScreener, StreamScreener
     from ..stack.stack import SecurityStack
+    from ..stack.tunnel import TunnelEngine
 
 _ROOMS: dict[str, str] = {
     "tls": "taps_security.protocols.tls",
@@ -104,6 +105,16 @@ class ServerRequest:
     environment: Environment
 
 
+@frozen(kw_only=True)
+class TunnelRequest:
+    """The local end of packet stacks wanted. Who the peers are, and our own addresses, stand in the options."""
+
+    version: str
+    security: SecurityParameters
+    transport: TransportProperties
+    environment: Environment
+
+
 # -------------------------------------------------------------------------------------------------------- descriptor
 @frozen(kw_only=True)
 class Descriptor:
@@ -116,8 +127,9 @@ class Descriptor:
     `provides(version, security, transport, role)`: for each property of RFC 9622 §6.2 and each security feature,
     whether a stack so configured has it; what is missing is not provided. A feature that can be left out (resumption,
     say) is answered by what was asked: a prohibited one is not provided. `credentials(security, role)`: what is
-    missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit. `restore`:
-    a client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
+    missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit; a protocol
+    that carries inner packets has `tunnel` in their place, and endpoints are addresses inside it. `restore`: a
+    client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
     """
 
     name: str
@@ -127,8 +139,9 @@ class Descriptor:
     labels: frozenset[Interface]
     provides: Callable[[str, SecurityParameters, TransportProperties, Role], Provides]
     credentials: Callable[[SecurityParameters, Role], str | None]
-    client: Callable[[ClientRequest], SecurityStack]
-    screener: Callable[[ServerRequest], StreamScreener | DatagramScreener]
+    client: Callable[[ClientRequest], SecurityStack] | None = None
+    screener: Callable[[ServerRequest], StreamScreener | DatagramScreener] | None = None
+    tunnel: Callable[[TunnelRequest], TunnelEngine] | None = None
     options: type | None = None
     restore: Callable[[bytes], object] | None = None
     deviations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

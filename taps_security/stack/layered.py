@@ -165,6 +165,18 @@ class LayeredStack:
         """Raises LocalError: this stack has one flow."""
         raise LocalError("this stack has a single flow; clone() opens a new connection", reason=Reason.NOT_SUPPORTED)
 
+    def close_flow(self, flow: FlowId, now: float) -> None:
+        """This stack has one flow, which ends with it."""
+        self.close(now)
+
+    def close(self, now: float) -> None:
+        """End cleanly in the protocol's words."""
+        raise AssertionError("a shape brings its own")
+
+    def adopt(self, seed: object, path: PathId, now: float) -> None:
+        """Nothing is handed over to this stack."""
+        raise AssertionError("a screener that says HandOver has stacks that adopt")
+
     def import_key(self, ready: KeyReady, now: float) -> None:
         """Raises LocalError: this stack agrees its own keys."""
         raise LocalError("this stack agrees its own keys and takes none from outside", reason=Reason.NOT_SUPPORTED)

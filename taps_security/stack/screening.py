@@ -71,7 +71,15 @@ class Create:
     validated: bool = False
 
 
-Verdict: TypeAlias = NotOurs | Drop | Reply | Create
+@frozen
+class HandOver:
+    """For a stack that exists: whoever has `route` gets the seed by adopt(). The datagram itself is not fed to it."""
+
+    route: Hashable
+    seed: object
+
+
+Verdict: TypeAlias = NotOurs | Drop | Reply | Create | HandOver
 
 
 class StreamScreener(Protocol):

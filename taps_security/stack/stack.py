@@ -1,7 +1,7 @@
 """A security stack, as its driver sees it.
 
-Inputs    start, receive, transport_ended, path_added, path_news, answer, deadline_reached
-Commands  open_flow, send, consumed, reset_flow, update_keys, migrate, close, abort, retire
+Inputs    start, receive, adopt, transport_ended, path_added, path_news, answer, deadline_reached
+Commands  open_flow, send, consumed, close_flow, reset_flow, update_keys, migrate, close, abort, retire
 Drain     `events` after each input or command; transmit() while `pending` is not 0 and the socket takes more
 Questions `deadline`, `wants_input`, message_limit, export_secret
 
@@ -91,6 +91,9 @@ class SecurityStack(Protocol):
     def answer(self, ask: AskId, result: object, now: float) -> None:
         """The answer to an Ask: a result, or `Refused`."""
 
+    def adopt(self, seed: object, path: PathId, now: float) -> None:
+        """What a screener opened of a datagram that came by `path` and is for this stack (HandOver)."""
+
     def deadline_reached(self, now: float) -> None:
         """Time has come to `deadline`."""
 
@@ -114,6 +117,9 @@ class SecurityStack(Protocol):
 
     def consumed(self, flow: FlowId, octets: int, now: float) -> None:
         """The application took that many octets: opens the peer's window, resumes reading."""
+
+    def close_flow(self, flow: FlowId, now: float) -> None:
+        """Send what is queued on one flow, then end it cleanly: FlowClosed says when. The others go on."""
 
     def reset_flow(self, flow: FlowId, code: int, now: float) -> None:
         """End one flow abruptly, both ways."""
