@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .connection.listener import Listener as Listener
     from .connection.preconnection import Preconnection as Preconnection
     from .connection.sessions import SessionCache as SessionCache
+    from .connection.stores import FileStore as FileStore
+    from .connection.stores import MemoryStore as MemoryStore
     from .connection.streams import open_connection as open_connection
     from .connection.streams import start_server as start_server
     from .connection.streams import start_tls as start_tls
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .properties.messages import MessageContext as MessageContext
     from .properties.preference import Preference as Preference
     from .properties.security import SecurityParameters as SecurityParameters
+    from .properties.store import Store as Store
     from .properties.transport import TransportProperties as TransportProperties
     from .properties.trust import Trust as Trust
     from .protocols.tls.options import TlsOptions as TlsOptions
@@ -55,6 +58,7 @@ _HOMES = {
     "connection.listener": ("Listener",),
     "connection.preconnection": ("Preconnection",),
     "connection.sessions": ("SessionCache",),
+    "connection.stores": ("FileStore", "MemoryStore"),
     "connection.streams": ("open_connection", "start_server", "start_tls"),
     "observe.keylog": ("KeyLogFile",),
     "observe.security": ("SecurityReport",),
@@ -63,6 +67,7 @@ _HOMES = {
     "properties.messages": ("Message", "MessageContext"),
     "properties.preference": ("Preference",),
     "properties.security": ("SecurityParameters",),
+    "properties.store": ("Store",),
     "properties.transport": ("TransportProperties",),
     "properties.trust": ("Trust",),
     "protocols.tls.options": ("TlsOptions",),

@@ -12,6 +12,7 @@ from ..observe.security import SecurityLog
 from ..properties.endpoints import LocalEndpoint
 from ..properties.preference import Preference
 from ..properties.security import Role, SecurityParameters, SessionKey, SessionStore
+from ..properties.store import Store
 from ..properties.transport import CapacityProfile, TransportProperties
 from ..protocols.registry import ClientRequest, Environment, ServerRequest
 from ..stack.stack import SecurityStack
@@ -26,17 +27,18 @@ if TYPE_CHECKING:
     from .preconnection import Preconnection
     from .racing import Candidate
 
-KeyLog = Callable[[str, bytes, bytes], None]
+KeyLog = Callable[[str], None]  # one line of a key log file, without its end
 
 _BULK = {CapacityProfile.CAPACITY_SEEKING, CapacityProfile.SCAVENGER}
 
 
-def environment_of(loop: asyncio.AbstractEventLoop, key_log: KeyLog | None) -> Environment:
+def environment_of(loop: asyncio.AbstractEventLoop, key_log: KeyLog | None, store: Store | None = None) -> Environment:
     """The system's randomness and clock; a loop that brings its own (a simulation) has them as `taps_environment`."""
     own: Environment | None = getattr(loop, "taps_environment", None)
     if own is None:
-        return Environment(random=os.urandom, wall_clock=time.time, key_log=key_log)
-    return Environment(random=own.random, wall_clock=own.wall_clock, key_log=key_log or own.key_log)
+        return Environment(random=os.urandom, wall_clock=time.time, key_log=key_log, store=store)
+    kept = own.store if store is None else store
+    return Environment(random=own.random, wall_clock=own.wall_clock, key_log=key_log or own.key_log, store=kept)
 
 
 def stream_options(transport: TransportProperties, interface: str) -> StreamOptions:
@@ -93,7 +95,7 @@ class Assembly:
         """The stack and the Connection of one candidate, whose transport is open."""
         choice, remote = candidate.choice, candidate.endpoint
         name = self._security.server_name or remote.host_name or (remote.ip_address or "").partition("%")[0]
-        environment = environment_of(loop, self._key_log)
+        environment = environment_of(loop, self._key_log, self._security.store)
         key = SessionKey(choice.protocol.name, name, candidate.address.port, self._scope)
         sessions = self._sessions
         make = choice.protocol.client
@@ -127,7 +129,7 @@ class Assembly:
     ) -> Callable[[], Connection]:
         """What makes a Connection for each accepted transport. `choices`: versions of one protocol."""
         first = choices[0]
-        environment = environment_of(loop, self._key_log)
+        environment = environment_of(loop, self._key_log, self._security.store)
         make = first.protocol.screener
         assert make is not None, "packet stacks are made by a tunnel"
         screener: Any = make(

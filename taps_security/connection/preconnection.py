@@ -50,8 +50,8 @@ _ROLES = {"initiate": Role.CLIENT, "listen": Role.SERVER}
 class Preconnection:
     """Endpoints, properties and security parameters, from which Connections and Listeners are made.
 
-    The attributes may be set again between two verbs. `racing` has the delays of RFC 8305. `key_log` gets (label,
-    client random, secret) of each connection, for Wireshark: it breaks the confidentiality of everything sent.
+    The attributes may be set again between two verbs. `racing` has the delays of RFC 8305. `key_log` gets the
+    secrets of each connection, a line at a time as Wireshark reads them: it breaks the confidentiality of everything.
     `performance` keeps results of earlier races; share one between Preconnections if they talk to the same peers.
     `race` is the report of the latest initiate(). ConfigurationError for what is wrong.
     """

@@ -1,4 +1,4 @@
-"""Key log files in the NSS format, which Wireshark reads. Whoever has the file can read the traffic."""
+"""Key log files, which Wireshark reads. Whoever has the file can read the traffic."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from os import PathLike
 
 
 class KeyLogFile:
-    """Appends `LABEL CLIENT_RANDOM SECRET` lines to a file that only its owner may read.
+    """Appends lines to a file that only its owner may read.
 
-    Give the object as `key_log=`; it is called with a label, the client random and a secret (RFC 9850).
+    Give the object as `key_log=`; it is called with one line at a time, in the format of the protocol: for TLS
+    `LABEL CLIENT_RANDOM SECRET` (RFC 9850), for WireGuard the names that `wg.keylog_file` of Wireshark knows.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def __call__(self, label: str, client_random: bytes, secret: bytes) -> None:
-        """Write one line at once: several processes may share the file."""
-        os.write(self._file, f"{label} {client_random.hex()} {secret.hex()}\n".encode())
+    def __call__(self, line: str) -> None:
+        """Write one line, given without its end, at once: several processes may share the file."""
+        os.write(self._file, f"{line}\n".encode())
 
     def close(self) -> None:
         """Close the file."""

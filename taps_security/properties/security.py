@@ -14,6 +14,7 @@ from ..stack.frozen import frozen
 from .credentials import Identity, Pin, PreSharedKey
 from .features import SECURITY_FEATURES
 from .preference import Preference
+from .store import Store
 from .trust import Trust
 from .words import boolean, closest, listed, member, refuse, strings, text
 
@@ -86,8 +87,9 @@ class SecurityParameters:
     `mutual_authentication` unless it is set.
     `psk`, `psks`: external pre-shared keys; `psk_callback` looks further ones up by identity on listeners.
 
-    `session_cache`: where sessions for resumption are kept; on a listener, what stateful tickets stand for. `options`:
-    by stack name, what only that stack understands; a list of them makes one candidate of each.
+    `session_cache`: where sessions for resumption are kept; on a listener, what stateful tickets stand for. `store`:
+    where a protocol keeps what must survive a restart; None: in memory, as long as it runs. `options`: by stack name,
+    what only that stack understands; a list of them makes one candidate of each.
     """
 
     require: frozenset[str]
@@ -109,6 +111,7 @@ class SecurityParameters:
     psks: tuple[PreSharedKey, ...]
     psk_callback: PskCallback | None
     session_cache: SessionStore | None
+    store: Store | None
     options: Mapping[str, object]
 
     def __init__(
@@ -133,6 +136,7 @@ class SecurityParameters:
         psks: Iterable[PreSharedKey] = (),
         psk_callback: PskCallback | None = None,
         session_cache: SessionStore | None = None,
+        store: Store | None = None,
         options: Mapping[str, object] | None = None,
     ) -> None:
         put = partial(object.__setattr__, self)
@@ -156,6 +160,7 @@ class SecurityParameters:
         put("psks", _together("psks", psk, psks, PreSharedKey))
         put("psk_callback", _function("psk_callback", psk_callback))
         put("session_cache", session_cache)
+        put("store", _store(store))
         put("options", _options(options or {}))
         known = [key.identity for key in self.psks]
         if len(set(known)) != len(known):
@@ -321,6 +326,12 @@ def _client_authentication(value: object) -> ClientAuthentication | None:
 def _function(name: str, value: _T) -> _T:
     if value is not None and not callable(value):
         refuse(f"SecurityParameters.{name}", value, "a function, or None")
+    return value
+
+
+def _store(value: Store | None) -> Store | None:
+    if value is not None and not (callable(getattr(value, "load", None)) and callable(getattr(value, "save", None))):
+        refuse("SecurityParameters.store", value, "a Store with load(key) and save(key, value), or None")
     return value
 
 

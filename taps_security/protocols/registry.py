@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
 from ..properties.preference import Preference
 from ..properties.security import Role, SecurityParameters
+from ..properties.store import Store
 from ..properties.transport import TransportProperties
 from ..properties.words import closest, listed, refuse
 from ..stack.errors import ConfigurationError
@@ -73,12 +74,14 @@ Carrier: TypeAlias = Literal["tcp", "udp"]
 class Environment:
     """What engines are given instead of a clock and an entropy source of their own.
 
-    `random`: octets of that number. `wall_clock`: unix seconds. `key_log`: label, client random, secret (NSS format).
+    `random`: octets of that number. `wall_clock`: unix seconds. `key_log`: takes one whole line of a key log file,
+    without its end, as Wireshark reads it for that protocol. `store`: what survives a restart; None: in memory only.
     """
 
     random: Callable[[int], bytes] = field(repr=False)
     wall_clock: Callable[[], float] = field(repr=False)
-    key_log: Callable[[str, bytes, bytes], None] | None = field(default=None, repr=False)
+    key_log: Callable[[str], None] | None = field(default=None, repr=False)
+    store: Store | None = field(default=None, repr=False)
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ from taps_security.connection.assembly import Assembly, environment_of, stream_o
 from taps_security.connection.candidates import Path, choose_stacks
 from taps_security.connection.racing import Candidate
 from taps_security.connection.sessions import SessionCache
+from taps_security.connection.stores import MemoryStore
 from taps_security.properties.credentials import PreSharedKey
 from taps_security.properties.endpoints import LocalEndpoint, RemoteEndpoint
 from taps_security.properties.security import Role, SecurityParameters
@@ -52,12 +53,15 @@ def test_properties_become_socket_options(properties: TransportProperties, expec
 
 
 async def test_randomness_and_clock_come_from_the_loop_if_it_has_its_own() -> None:
-    log = lambda label, client_random, secret: None  # noqa: E731
-    plain = environment_of(asyncio.get_running_loop(), log)
-    assert (plain.random, plain.key_log) == (os.urandom, log)
-    own = Environment(random=bytes, wall_clock=lambda: 5.0)
-    found = environment_of(SimpleNamespace(taps_environment=own), log)  # type: ignore[arg-type]
-    assert (found.random(2), found.wall_clock(), found.key_log) == (b"\0\0", 5.0, log)
+    log: list[str] = []
+    store = MemoryStore()  # empty, and yet a store
+    plain = environment_of(asyncio.get_running_loop(), log.append, store)
+    assert (plain.random, plain.key_log, plain.store) == (os.urandom, log.append, store)
+    own = Environment(random=bytes, wall_clock=lambda: 5.0, store=MemoryStore())
+    found = environment_of(SimpleNamespace(taps_environment=own), log.append, store)  # type: ignore[arg-type]
+    assert (found.random(2), found.wall_clock(), found.key_log) == (b"\0\0", 5.0, log.append)
+    assert found.store is store
+    assert environment_of(SimpleNamespace(taps_environment=own), None).store is own.store  # type: ignore[arg-type]
 
 
 class Requests:
@@ -133,6 +137,15 @@ def test_sessions_serve_one_connection_each_and_their_own_purpose(requests: Requ
 def test_prohibited_resumption_keeps_nothing(requests: Requests) -> None:
     security = SecurityParameters(stacks=["toy"], trust=Trust.pins("00" * 32), prohibit={"session_resumption"})
     assert client(requests, security, SessionCache()).on_session is None
+
+
+def test_engines_get_the_declared_store(requests: Requests) -> None:
+    store = MemoryStore()
+    security = SecurityParameters(stacks=["toy"], trust=Trust.pins("00" * 32), store=store)
+    client(requests, security, None)
+    made, choices = assemble(requests, Role.SERVER, security.replace(trust=None), None)
+    made.server(SimpleNamespace(time=lambda: 5.0), choices, LocalEndpoint(port=1))  # type: ignore[arg-type]
+    assert [request.environment.store for request in (*requests.clients, *requests.servers)] == [store, store]
 
 
 def test_answers_get_what_was_declared(requests: Requests) -> None:

@@ -9,15 +9,14 @@ import pytest
 from taps_security.observe.keylog import KeyLogFile
 from tests.protocols.tls.pair import Pair
 
-RANDOM, SECRET = bytes(range(32)), bytes(range(48))
-LINE = f"CLIENT_TRAFFIC_SECRET_0 {RANDOM.hex()} {SECRET.hex()}\n"
+LINE = "CLIENT_TRAFFIC_SECRET_0 0011 ff"
 
 
-def test_a_line_has_the_form_of_nss(tmp_path: Path) -> None:
+def test_each_call_is_a_line_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys.log"
     with KeyLogFile(path) as log:
-        log("CLIENT_TRAFFIC_SECRET_0", RANDOM, SECRET)
-        assert path.read_text() == LINE  # at once, not with the end of the file
+        log(LINE)
+        assert path.read_text() == f"{LINE}\n"  # not only with the end of the file
 
 
 def test_only_the_owner_may_read(tmp_path: Path) -> None:
@@ -35,8 +34,8 @@ def test_several_writers_append_to_one_file(tmp_path: Path) -> None:
     path.write_text("# before\n")
     with KeyLogFile(str(path)) as one, KeyLogFile(path) as other:
         for log in (one, other, one):
-            log("CLIENT_TRAFFIC_SECRET_0", RANDOM, SECRET)
-    assert path.read_text() == "# before\n" + 3 * LINE
+            log(LINE)
+    assert path.read_text() == "# before\n" + 3 * f"{LINE}\n"
 
 
 def test_children_do_not_inherit_the_file_and_its_end_is_the_end(tmp_path: Path) -> None:
@@ -44,7 +43,7 @@ def test_children_do_not_inherit_the_file_and_its_end_is_the_end(tmp_path: Path)
     assert not os.get_inheritable(log._file)
     log.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        log("CLIENT_TRAFFIC_SECRET_0", RANDOM, SECRET)
+        log(LINE)
     with pytest.raises(FileNotFoundError):
         KeyLogFile(tmp_path / "nowhere" / "keys.log")
 

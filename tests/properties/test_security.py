@@ -44,6 +44,22 @@ def test_each_feature_takes_each_preference(word: str, feature: str) -> None:
     assert not SecurityParameters().is_declared(feature)
 
 
+def test_a_store_can_load_and_save() -> None:
+    class Kept:
+        def load(self, key: str) -> bytes | None:
+            return None
+
+        def save(self, key: str, value: bytes) -> None:
+            pass
+
+    store = Kept()
+    assert SecurityParameters(store=store).replace(alpn=["a"]).store is store
+    assert SecurityParameters().store is None
+    for wrong in ({}, "store.json"):
+        with pytest.raises(ConfigurationError, match=r"SecurityParameters\.store: .* expected a Store with load"):
+            SecurityParameters(store=wrong)  # type: ignore[arg-type]
+
+
 def test_unauthenticated_peers_need_a_word_of_their_own() -> None:
     allowed = SecurityParameters(unauthenticated=True)
     assert allowed.preference("endpoint_authentication", CLIENT) is Preference.PREFER

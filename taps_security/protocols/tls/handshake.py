@@ -243,7 +243,7 @@ class TlsHandshake:
     def _log(self, label: str, client_random: bytes, secret: bytes) -> None:
         if self._key_log is not None:
             try:
-                self._key_log(label, client_random, secret)
+                self._key_log(f"{label} {client_random.hex()} {secret.hex()}")
             except Exception as error:  # the application's: its disk may be full
                 failure = LocalError(f"the key log failed: {error}", reason=Reason.NO_CREDENTIAL)
                 raise failure from error

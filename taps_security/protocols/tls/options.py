@@ -31,7 +31,7 @@ __all__ = [
 
 Random = Callable[[int], bytes]
 WallClock = Callable[[], float]
-KeyLog = Callable[[str, bytes, bytes], None]  # label (NSS format), client random, secret
+KeyLog = Callable[[str], None]  # `LABEL CLIENT_RANDOM SECRET`, the latter two in hex (RFC 9850)
 
 _Member = TypeVar("_Member", bound=IntEnum)
 
