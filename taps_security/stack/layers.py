@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import field
 from enum import IntEnum
 from typing import NamedTuple, Protocol, TypeAlias
@@ -135,20 +134,24 @@ class StreamOpened:
 
 @slotted
 class Opened:
-    """What a DatagramRecord's open() found: parallel lists, made by the caller once and cleared by open()."""
+    """What a DatagramRecord's open() found, made by the caller once and set anew by each open().
 
-    kinds: list[UnitKind] = field(default_factory=list)
-    keys: list[KeyId] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
+    First the plaintexts of application data, one of each datagram; then at most one other unit, behind which open()
+    stopped (`kind` None: there was none), with its key and its record number.
+    """
+
     plaintexts: list[memoryview] = field(default_factory=list)
+    kind: UnitKind | None = None
+    key: KeyId | None = None
+    number: int = 0
+    unit: memoryview | None = None
     failed: int = 0  # datagrams that did not open
 
     def clear(self) -> None:
         """Forget everything, so that no view into a lent buffer stays."""
-        self.kinds.clear()
-        self.keys.clear()
-        self.numbers.clear()
-        self.plaintexts.clear()
+        if self.plaintexts:
+            self.plaintexts = []  # the old list may be with the application
+        self.kind = self.key = self.unit = None
         self.failed = 0
 
 
@@ -194,12 +197,14 @@ class DatagramRecord(Record, Protocol):
     def overhead(self, key: KeyId) -> int:
         """Octets that sealing adds to one datagram."""
 
-    def seal(
-        self, key: KeyId, kind: int, plaintexts: Sequence[Buffer], into: memoryview, stride: int, now: float
-    ) -> int:
-        """Seal each plaintext as one datagram, `stride` octets apart; the first record number.
+    def headroom(self, key: KeyId) -> int:
+        """Of the overhead, the octets in front of a plaintext."""
 
-        Raises HardLimitReached.
+    def seal(self, key: KeyId, kind: int, slab: Slab, stride: int, count: int, last: int, now: float) -> int:
+        """Seal `count` datagrams in place, `stride` octets apart; the first record number.
+
+        The plaintexts lie in the slab already, `headroom` behind the begin of their datagrams. All fill their stride
+        but the last, which has `last` octets. Raises HardLimitReached, and then nothing was sealed.
         """
 
     def open(self, data: memoryview, segment: int, path: PathId, opened: Opened, now: float) -> int:
@@ -207,7 +212,8 @@ class DatagramRecord(Record, Protocol):
         was consumed.
 
         Noise is consumed, counted in `opened.failed`, never raised. Stops behind each unit that is not application
-        data, and before a datagram that carries another stack's route.
+        data, before a datagram whose key is missing (KEY_MISSING: it is not consumed), and before one that carries
+        another stack's route.
         """
 
 

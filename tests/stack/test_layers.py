@@ -64,7 +64,7 @@ def test_what_was_opened_keeps_no_view_once_cleared() -> None:
     memory = bytearray(4)
     key, view = KeyId(Stage.APPLICATION), memoryview(memory)
     stream = StreamOpened(application=view, kind=UnitKind.CONTROL, key=key, unit=view[1:])
-    datagrams = Opened([UnitKind.APPLICATION], [key], [0], [view], failed=3)
+    datagrams = Opened([view], UnitKind.HANDSHAKE, key, 0, view[1:], failed=3)
     stream.clear()
     datagrams.clear()
     assert (stream, datagrams) == (StreamOpened(), Opened())

@@ -105,9 +105,8 @@ class DatagramToy(LayeredStack):
                 step = self._record.open(data[consumed:], inbound.segment, inbound.path, self._opened, now)
                 consumed += step
                 self._route(now)  # what the record saw comes before what it opened
-                if self._opened.kinds and self._opened.kinds[-1] is UnitKind.KEY_MISSING:
-                    missing = self._opened.plaintexts.pop()
-                    self._opened.kinds.pop()
+                missing = self._opened.unit
+                if self._opened.kind is UnitKind.KEY_MISSING and missing is not None:
                     self._early.append((inbound.path, bytes(missing)))
                     consumed += len(missing)
                 elif not step:
@@ -123,21 +122,22 @@ class DatagramToy(LayeredStack):
 
     def _take_units(self, now: float) -> None:
         opened = self._opened
-        for kind, key, plaintext in zip(opened.kinds, opened.keys, opened.plaintexts, strict=False):
-            if self.ended:
-                return
-            if kind is UnitKind.HANDSHAKE:
-                exchange, message = 0, plaintext
-                if key != PLAINTEXT:
-                    exchange, message = int.from_bytes(plaintext[:2], "big"), plaintext[2:]
-                if self._asks:
-                    self._held.append((key, exchange, bytes(message)))
-                else:
-                    self._feed(key, exchange, message, now)
-            elif kind is UnitKind.CONTROL:
-                self._take_control(plaintext, now)
-            elif kind is UnitKind.APPLICATION and self.complete:
+        for plaintext in opened.plaintexts:
+            if self.complete and not self.ended:
                 self._take_data(plaintext, now)
+        key, unit = opened.key, opened.unit
+        if self.ended or key is None or unit is None:
+            return
+        if opened.kind is UnitKind.HANDSHAKE:
+            exchange, message = 0, unit
+            if key != PLAINTEXT:
+                exchange, message = int.from_bytes(unit[:2], "big"), unit[2:]
+            if self._asks:
+                self._held.append((key, exchange, bytes(message)))
+            else:
+                self._feed(key, exchange, message, now)
+        elif opened.kind is UnitKind.CONTROL:
+            self._take_control(unit, now)
 
     def _feed(self, key: KeyId, exchange: int, message: memoryview, now: float) -> None:
         verdict = self._exchanges.incoming(exchange)
@@ -249,8 +249,10 @@ class DatagramToy(LayeredStack):
         key = self._send_key
         if key is None:
             raise LocalError("there is no key to send under")
-        sealed = bytearray(self._record.overhead(key) + len(plaintext))
-        self._record.seal(key, kind, [plaintext], memoryview(sealed), 0, now)
+        size, before = len(plaintext), self._record.headroom(key)
+        sealed = bytearray(self._record.overhead(key) + size)
+        sealed[before : before + size] = plaintext
+        self._record.seal(key, kind, Slab(sealed, memoryview(sealed)), len(sealed), 1, size, now)
         self._sealed.append((self.path, bytes(sealed)))
         return bytes(sealed)
 

@@ -319,7 +319,11 @@ class ParleyStack(DatagramToy):
                 break
         if not frames:
             return None
-        self._record.seal(key, UnitKind.APPLICATION, frames, slab.view, stride, now)
+        before = self._record.headroom(key)
+        for number, frame in enumerate(frames):
+            start = number * stride + before
+            slab.view[start : start + len(frame)] = frame
+        self._record.seal(key, UnitKind.APPLICATION, slab, stride, len(frames), len(frames[-1]), now)
         if "stream" not in self._deadlines:
             self._deadlines.set("stream", now + WAIT)
         length = (len(frames) - 1) * stride + overhead + len(frames[-1])

@@ -9,14 +9,12 @@ Record numbers go on across generations. What begins with 0xC0 to 0xCF is a hand
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 from taps_security.crypto.aead import CHACHA20_POLY1305, AuthenticationFailure, new_aead
 from taps_security.crypto.kdf import HashAlgorithm, hkdf_expand
 from taps_security.parts.replay import ReplayWindow
 from taps_security.stack.errors import HardLimitReached
 from taps_security.stack.events import (
-    Buffer,
     Direction,
     KeyConfirmed,
     KeyDiscarded,
@@ -28,7 +26,7 @@ from taps_security.stack.events import (
     PeerMoved,
     Stage,
 )
-from taps_security.stack.layers import Opened, UnitKind
+from taps_security.stack.layers import Opened, Slab, UnitKind
 
 HEADER, KIND, TAG = 13, 1, 16
 PLAINTEXT = KeyId(Stage.INITIAL)
@@ -160,26 +158,26 @@ class ToyRecord:
     def overhead(self, key: KeyId) -> int:
         return HEADER + KIND + TAG
 
-    def seal(
-        self, key: KeyId, kind: int, plaintexts: Sequence[Buffer], into: memoryview, stride: int, now: float
-    ) -> int:
+    def headroom(self, key: KeyId) -> int:
+        return HEADER + KIND
+
+    def seal(self, key: KeyId, kind: int, slab: Slab, stride: int, count: int, last: int, now: float) -> int:
         state = self._send[key]
-        octets = sum(map(len, plaintexts))
-        state.used[LimitKind.PACKETS] += len(plaintexts)
-        state.used[LimitKind.BYTES] += octets
+        full, into = stride - self.overhead(key), slab.view
+        state.used[LimitKind.PACKETS] += count
+        state.used[LimitKind.BYTES] += full * (count - 1) + last
         self._events.extend(state.look(now, in_use=True))
         if state.refuses():
             raise HardLimitReached("this key has protected as much as it may")
         head = bytes((self._first | key.generation & self._bits,)) + self.ids.peer
         number = first = self._next
-        for index, plaintext in enumerate(plaintexts):
+        for index in range(count):
             start = index * stride
             header = head + number.to_bytes(8, "big")
             body = start + HEADER
-            end = body + KIND + len(plaintext)
+            end = body + KIND + (full if index < count - 1 else last)
             into[start:body] = header
             into[body] = kind
-            into[body + KIND : end] = plaintext
             state.aead.encrypt_into(state.nonce(number), into[body:end], header, into[body : end + TAG])
             number += 1
         self._next = number
@@ -198,7 +196,7 @@ class ToyRecord:
             if 0xC0 <= head <= 0xCF:
                 if not self.ids.concern(datagram):
                     break
-                self._found(opened, UnitKind.HANDSHAKE, PLAINTEXT, 0, datagram)
+                self._stop(opened, UnitKind.HANDSHAKE, PLAINTEXT, 0, datagram)
                 position += len(datagram)
                 break
             if len(datagram) < HEADER + KIND + TAG or head & ~self._bits != self._first:
@@ -214,7 +212,7 @@ class ToyRecord:
                 continue
             key = self._key_of(head & self._bits, number)
             if key is None:
-                self._found(opened, UnitKind.KEY_MISSING, PLAINTEXT, number, datagram)
+                self._stop(opened, UnitKind.KEY_MISSING, PLAINTEXT, number, datagram)
                 break
             plaintext = self._open_one(key, number, datagram, opened, now)
             position += len(datagram)
@@ -228,9 +226,10 @@ class ToyRecord:
                 run = number, number
             self._saw(key, number, path, run)
             kind = UnitKind(plaintext[0]) if plaintext[0] < UnitKind.KEY_MISSING else UnitKind.NOTHING
-            self._found(opened, kind, key.id, number, plaintext[KIND:])
             if kind is not UnitKind.APPLICATION:
+                self._stop(opened, kind, key.id, number, plaintext[KIND:])
                 break
+            opened.plaintexts.append(plaintext[KIND:])
         if run is not None:
             self._window.opened(*run)
         self.failed += opened.failed
@@ -273,8 +272,5 @@ class ToyRecord:
             self.path = path
 
     @staticmethod
-    def _found(opened: Opened, kind: UnitKind, key: KeyId, number: int, plaintext: memoryview) -> None:
-        opened.kinds.append(kind)
-        opened.keys.append(key)
-        opened.numbers.append(number)
-        opened.plaintexts.append(plaintext)
+    def _stop(opened: Opened, kind: UnitKind, key: KeyId, number: int, unit: memoryview) -> None:
+        opened.kind, opened.key, opened.number, opened.unit = kind, key, number, unit

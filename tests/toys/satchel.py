@@ -298,7 +298,11 @@ class SatchelStack(DatagramToy):
         if self._blocked and len(queue) < LOW:
             self._blocked = False
             self.events.append(FlowWritable(0))
-        self._record.seal(key, UnitKind.APPLICATION, messages, slab.view, stride, now)
+        before = self._record.headroom(key)
+        for number, message in enumerate(messages):
+            start = number * stride + before
+            slab.view[start : start + len(message)] = message
+        self._record.seal(key, UnitKind.APPLICATION, slab, stride, len(messages), len(messages[-1]), now)
         length = (len(messages) - 1) * stride + overhead + len(messages[-1])
         return self._out(self.path, length, stride if len(messages) > 1 else 0)
 
