@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .connection.connection import Connection as Connection
-    from .connection.connection import ConnectionState as ConnectionState
     from .connection.listener import Listener as Listener
     from .connection.preconnection import Preconnection as Preconnection
     from .connection.sessions import SessionCache as SessionCache
+    from .connection.state import ConnectionState as ConnectionState
     from .connection.stores import FileStore as FileStore
     from .connection.stores import MemoryStore as MemoryStore
     from .connection.streams import open_connection as open_connection
@@ -54,11 +54,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "connection.connection": ("Connection", "ConnectionState"),
+    "connection.connection": ("Connection",),
     "connection.listener": ("Listener",),
     "connection.preconnection": ("Preconnection",),
     "connection.sessions": ("SessionCache",),
     "connection.stores": ("FileStore", "MemoryStore"),
+    "connection.state": ("ConnectionState",),
     "connection.streams": ("open_connection", "start_server", "start_tls"),
     "observe.keylog": ("KeyLogFile",),
     "observe.security": ("SecurityReport",),

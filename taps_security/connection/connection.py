@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..observe.security import SecurityLog, SecurityReport
 from ..properties.messages import Message, MessageContext
@@ -35,10 +34,12 @@ from ..stack.events import (
 from ..stack.stack import DEFAULT_SEND_OPTIONS, SecurityStack, SendOptions
 from .callbacks import Callbacks
 from .driver import Driver
+from .state import ConnectionState, Owner
 from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .asks import Answerer
+    from .group import Group
     from .preconnection import Preconnection
 
 PUMP_AT = 7 * 16 * 1024  # octets that wait for the socket before a send() pumps by itself: they fill a slab
@@ -46,26 +47,7 @@ YIELD_AT = 1024 * 1024  # octets that one task sends before it lets the others r
 COPY_BELOW = 64 * 1024  # views smaller than this are copied when nobody takes them at once: they would pin a buffer
 
 
-class ConnectionState(Enum):
-    """RFC 9622 §8.1.11.1."""
-
-    ESTABLISHING = "establishing"
-    ESTABLISHED = "established"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
 _ESTABLISHED, _CLOSED = ConnectionState.ESTABLISHED, ConnectionState.CLOSED  # for the paths that count
-
-
-class Owner(Protocol):
-    """Whoever watches over a connection that is being established: a Listener."""
-
-    def established(self, connection: Connection) -> None:
-        """The handshake is complete."""
-
-    def ended(self, connection: Connection) -> None:
-        """The connection is over."""
 
 
 class Connection:
@@ -82,6 +64,7 @@ class Connection:
         "_end_read",
         "_error",
         "_flow",
+        "_group",
         "_log",
         "_loop",
         "_next_token",
@@ -110,13 +93,15 @@ class Connection:
         answerer: Answerer,
         *,
         flow: FlowId = 0,
+        group: Group | None = None,
     ) -> None:
         self._loop = loop
         self._stack = stack
         self._log = log
         self._answerer = answerer
         self._flow = flow
-        self._driver = Driver(loop, stack, self._handle)
+        self._group = group  # None: the only flow of its stack
+        self._driver = Driver(loop, stack, self._handle) if group is None else group.driver
         self._chunks: list[Buffer] = []
         self._size = 0
         self._end_read = False
@@ -140,7 +125,7 @@ class Connection:
         self.phases: tuple[Any, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Connection {self._log.report().stack} {self.remote_endpoint} {self.state.value}>"
+        return f"<{type(self).__name__} {self._log.report().stack} {self.remote_endpoint} {self.state.value}>"
 
     async def __aenter__(self) -> Connection:
         return self
@@ -448,7 +433,12 @@ class Connection:
         """What ended the connection, or None."""
         return self._error
 
-    # -- for establish and listener ------------------------------------------------------------------------------
+    # -- for establish, listener and group -----------------------------------------------------------------------
+    @property
+    def flow(self) -> FlowId:
+        """The number of this flow in its stack."""
+        return self._flow
+
     @property
     def driver(self) -> Driver:
         """The driver of the stack that this flow belongs to."""
@@ -477,11 +467,7 @@ class Connection:
     # -- events of the stack --------------------------------------------------------------------------------------
     def _handle(self, event: StackEvent) -> None:
         if type(event) is not Received:
-            handler = self._HANDLERS.get(type(event))
-            if handler is None:
-                self._handle_security(event)  # type: ignore[arg-type]
-            else:
-                handler(self, event)
+            getattr(self, self._HANDLERS.get(type(event), "_handle_security"))(event)
             return
         chunks = self._chunks
         for chunk in event.chunks:
@@ -551,13 +537,18 @@ class Connection:
 
     def _handle_terminated(self, event: Terminated) -> None:
         self._handle_security(event)
-        self.state = ConnectionState.CLOSED
-        self._error = event.error
+        error = event.error
         if event.how is CloseKind.CLEAN:
             self._end_read = True
-        elif event.error is None and event.how is not CloseKind.SILENT:
-            self._error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
+        elif error is None and event.how is not CloseKind.SILENT:
+            error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
         self._answerer.close()
+        self._over(error)
+
+    def _over(self, error: Exception | None) -> None:
+        """Nothing comes any more: wake everybody who waits."""
+        self.state = ConnectionState.CLOSED
+        self._error = error
         self._contexts = None
         if self._owner is not None:
             self._owner.ended(self)
@@ -568,15 +559,15 @@ class Connection:
         if self._callbacks is not None:
             self._callbacks.ended(self._error)
 
-    _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {  # noqa: RUF012 -- __slots__ forbids ClassVar defaults only
-        HandshakeComplete: _handle_complete,
-        SessionReady: _handle_session,
-        FlowWritable: _handle_writable,
-        FlowSent: _handle_sent,
-        FlowClosed: _handle_flow_closed,
-        Ask: _handle_ask,
-        AskWithdrawn: _handle_withdrawn,
-        Terminated: _handle_terminated,
+    _HANDLERS: ClassVar[dict[type, str]] = {
+        HandshakeComplete: "_handle_complete",
+        SessionReady: "_handle_session",
+        FlowWritable: "_handle_writable",
+        FlowSent: "_handle_sent",
+        FlowClosed: "_handle_flow_closed",
+        Ask: "_handle_ask",
+        AskWithdrawn: "_handle_withdrawn",
+        Terminated: "_handle_terminated",
     }
 
 

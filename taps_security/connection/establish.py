@@ -11,7 +11,8 @@ from ..stack.layers import PathFacts
 from ..stack.stack import SecurityStack
 from ..transport.network import Address, Network, StreamOptions, StreamSocket
 from .carrier import StreamCarrier
-from .connection import Connection, ConnectionState
+from .connection import Connection
+from .state import ConnectionState
 
 PhaseDone = Callable[[str], None]  # told the name of each phase as it ends: "connect", "handshake"
 

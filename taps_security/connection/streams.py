@@ -20,9 +20,10 @@ from ..properties.security import SecurityParameters
 from ..properties.transport import TransportProperties
 from ..stack.errors import ConfigurationError
 from ..transport.network import Address
-from .connection import Connection, ConnectionState
+from .connection import Connection
 from .listener import Listener
 from .preconnection import HANDSHAKE_TIMEOUT, Preconnection
+from .state import ConnectionState
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -1,7 +1,7 @@
 """Stacks that carry inner packets: what the local end of all of them knows together.
 
-    engine.route(inner destination) --> peer --> engine.stack(peer) --open_flow(DATAGRAM, FlowAddress)--> an inner flow
-    screener: Create --> accept() --> the stack of the peer that began         FlowOpened(FlowAddress) --> who listens there
+    engine.route(inner destination) --> peer --> engine.stack(peer) --open_flow(FlowAddress)--> an inner flow
+    screener: Create --> accept() --> the stack of the peer that began --FlowOpened--> who listens there
 
 There is one engine per local end (one key, one outer socket) and at most one live stack per peer. Who a peer is, the
 protocol says: a public key, a gateway.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from .events import FlowId
 from .screening import DatagramScreener
 from .stack import SecurityStack
 
@@ -31,11 +32,18 @@ class PacketStack(SecurityStack, Protocol):
     peer: PeerId
     endpoint_stale: bool  # no handshake succeeded for so long that the peer's name is worth another look-up
 
+    def flow_address(self, flow: FlowId) -> FlowAddress:
+        """Both ends of an inner flow, as they were chosen."""
+
 
 class TunnelEngine(Protocol):
     """One local end of packet stacks. Sans-IO: sockets, drivers and flows' users are `connection.tunnel`'s."""
 
     screener: DatagramScreener  # what accept() gives is a PacketStack
+
+    @property
+    def identity(self) -> Hashable:
+        """Whose end this is: two with one identity would take each other's traffic."""
 
     @property
     def local(self) -> tuple[str, int]:

@@ -1,0 +1,228 @@
+"""A Connection Group (RFC 9622 §7.4): the Connections of one stack, each a flow of it.
+
+    stack --> driver --> Group --Received, FlowWritable, FlowSent, FlowClosed--> the Connection of that flow
+                           |  --security events, Terminated--> all of them, and once into the one log
+                           +----FlowOpened--> a new Connection, for whoever takes it
+
+Closing one Connection leaves the others as they are. When the last has gone and nobody holds the group, its stack ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..observe.security import SecurityLog
+from ..stack.asks import Ask, AskWithdrawn
+from ..stack.errors import ConnectionLost, LocalError, Reason
+from ..stack.events import (
+    CloseKind,
+    FlowClosed,
+    FlowId,
+    FlowKind,
+    FlowOpened,
+    FlowSent,
+    FlowWritable,
+    HandshakeComplete,
+    Received,
+    SecurityEvent,
+    StackEvent,
+    Terminated,
+)
+from ..stack.tunnel import FlowAddress, PacketStack
+from .asks import Answerer
+from .connection import Connection
+from .driver import Driver
+from .messages import MessageConnection
+from .state import ConnectionState
+
+_OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed)
+_ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
+
+Taker = Callable[["Flow", FlowOpened], bool]  # False: nobody wants it
+
+
+class Flow(MessageConnection):
+    """One flow of messages among several of a stack. Ready at once when its stack is."""
+
+    __slots__ = ()
+
+    _group: Group
+
+    async def close(self) -> None:
+        """Send what is queued on this flow and end it; the group's other connections go on. Never raises."""
+        if self.state in {ConnectionState.ESTABLISHING, ConnectionState.ESTABLISHED}:
+            self.state = ConnectionState.CLOSING
+            self._chunks.clear()
+            self._size = 0
+            self._stack.close_flow(self._flow, self._loop.time())
+            self._driver.pump()
+        await self.wait_closed()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End this flow at once; what is queued on it is dropped."""
+        if self.state is not ConnectionState.CLOSED:
+            self.state = ConnectionState.CLOSING
+            self._error = error
+            self._stack.reset_flow(self._flow, 0, self._loop.time())
+            self._driver.pump()
+
+    async def clone(self, *, timeout: float | None = None) -> Connection:
+        """A further flow to the same place through the same stack (RFC 9622 §7.4)."""
+        return self._group.clone(self)
+
+    def _handle_security(self, event: SecurityEvent) -> None:
+        """The group has noted it already."""
+        if self._callbacks is not None:
+            self._callbacks.security(event)
+
+    def _handle_flow_closed(self, event: FlowClosed) -> None:
+        error = self._error
+        if error is None and event.how in _ENDED_BADLY and self.state is not ConnectionState.CLOSING:
+            error = ConnectionLost("the peer ended the flow", reason=Reason.RESET)
+        self._group.forget(self)
+        self._over(error)
+
+    def _handle_terminated(self, event: Terminated) -> None:
+        self._handle_security(event)
+        error = event.error
+        if error is None and event.how in _ENDED_BADLY:
+            error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
+        self._over(error)
+
+
+class Group:
+    """The Connections of one stack. `taker` gets those that the peer opens; `ended` hears when the stack is over."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        stack: PacketStack,
+        log: SecurityLog,
+        answerer: Answerer,
+        *,
+        taker: Taker,
+        ended: Callable[[Group], None],
+        properties: Any = None,
+    ) -> None:
+        self.stack = stack
+        self.log = log
+        self.driver = Driver(loop, stack, self._handle)
+        self.complete = False
+        self.ended = False
+        self._loop = loop
+        self._answerer = answerer
+        self._taker = taker
+        self._on_ended = ended
+        self._properties = properties
+        self._flows: dict[FlowId, Flow] = {}
+        self._held = 0
+
+    def __repr__(self) -> str:
+        return f"<Group of {len(self._flows)} over {self.log.report().stack}>"
+
+    def __iter__(self) -> Iterator[Flow]:
+        return iter(tuple(self._flows.values()))
+
+    # -- who keeps it up ------------------------------------------------------------------------------------------
+    def hold(self) -> None:
+        """The stack stays, with or without flows, until release()."""
+        self._held += 1
+
+    def release(self) -> None:
+        """Once for each hold()."""
+        self._held -= 1
+        self._close_if_unused()
+
+    def forget(self, flow: Flow) -> None:
+        """A flow has ended."""
+        if self._flows.get(flow.flow) is flow:
+            del self._flows[flow.flow]
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if not self._flows and self._held <= 0 and not self.ended:
+            self._loop.call_soon(self._close)  # whoever closed its last flow is still inside the stack
+
+    def _close(self) -> None:
+        if not self._flows and self._held <= 0 and not self.ended:
+            self.stack.close(self._loop.time())
+            self.driver.pump()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End the stack at once, and every flow with it."""
+        if not self.ended:
+            self.stack.abort(error, self._loop.time())
+            self.driver.pump()
+
+    # -- flows ----------------------------------------------------------------------------------------------------
+    def open(self, kind: FlowKind, remote: object) -> Flow:
+        """A further flow. Raises LocalError where the stack opens none like it."""
+        if self.ended:
+            raise LocalError("open(): the stack behind it has ended")
+        number = self.stack.open_flow(kind, remote, self._loop.time())
+        if number is None:
+            raise LocalError("open(): the peer allows no more flows now", reason=Reason.OVERLOADED)
+        flow = self._add(number, remote)
+        self.driver.pump()
+        return flow
+
+    def clone(self, flow: Flow) -> Flow:
+        """A further flow to where `flow` leads."""
+        remote, local = flow.remote_endpoint, flow.local_endpoint
+        if self.ended or remote is None or local is None:
+            raise LocalError("clone(): the connection has ended", reason=Reason.NOT_CLONEABLE)
+        return self.open(FlowKind.DATAGRAM, FlowAddress(remote, (local[0], 0)))
+
+    def _add(self, number: FlowId, remote: object) -> Flow:
+        flow = Flow(self._loop, self.stack, self.log, self._answerer, flow=number, group=self)
+        flow.properties = self._properties
+        if isinstance(remote, FlowAddress):
+            flow.remote_endpoint, flow.local_endpoint = self.stack.flow_address(number)
+        if self.complete:
+            flow.state = ConnectionState.ESTABLISHED
+        self._flows[number] = flow
+        return flow
+
+    # -- events of the stack --------------------------------------------------------------------------------------
+    def _handle(self, event: StackEvent) -> None:
+        kind = type(event)
+        if kind is Received:
+            flow = self._flows.get(event.flow)  # type: ignore[union-attr]
+            if flow is not None:
+                flow._handle(event)
+            else:
+                event.chunks.clear()  # type: ignore[union-attr]
+        elif kind in _OF_ONE_FLOW:
+            flow = self._flows.get(event.flow)  # type: ignore[union-attr]
+            if flow is not None:
+                flow._handle(event)
+        elif kind is FlowOpened:
+            self._opened(event)  # type: ignore[arg-type]
+        elif kind is Ask:
+            self._answerer.ask(event, self.driver)  # type: ignore[arg-type]
+        elif kind is AskWithdrawn:
+            self._answerer.withdraw(event.id)  # type: ignore[union-attr]
+        else:
+            self._security(event)  # type: ignore[arg-type]
+
+    def _opened(self, event: FlowOpened) -> None:
+        flow = self._add(event.flow, event.remote)
+        if not self._taker(flow, event):
+            flow.abort()
+
+    def _security(self, event: SecurityEvent) -> None:
+        self.log.add(self._loop.time(), event)
+        if type(event) is HandshakeComplete:
+            self.complete = True
+        elif type(event) is Terminated:
+            self.ended = True
+        flows = tuple(self._flows.values())
+        if self.ended:
+            self._flows.clear()
+            self._answerer.close()
+        for flow in flows:
+            flow._handle(event)
+        if self.ended:
+            self._on_ended(self)
