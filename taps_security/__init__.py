@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .properties.transport import TransportProperties as TransportProperties
     from .properties.trust import Trust as Trust
     from .protocols.tls.options import TlsOptions as TlsOptions
+    from .protocols.wireguard.options import WireGuardOptions as WireGuardOptions
+    from .protocols.wireguard.options import WireGuardPeer as WireGuardPeer
     from .stack.errors import AuthenticationFailed as AuthenticationFailed
     from .stack.errors import CandidateFailure as CandidateFailure
     from .stack.errors import ConfigurationError as ConfigurationError
@@ -72,6 +74,7 @@ _HOMES = {
     "properties.transport": ("TransportProperties",),
     "properties.trust": ("Trust",),
     "protocols.tls.options": ("TlsOptions",),
+    "protocols.wireguard.options": ("WireGuardOptions", "WireGuardPeer"),
     "stack.errors": (
         "AuthenticationFailed",
         "CandidateFailure",

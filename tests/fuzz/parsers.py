@@ -37,6 +37,7 @@ from taps_security.protocols.tls.negotiation import read_client_hello_untrusted
 from taps_security.protocols.tls.psk import ImportedIdentity
 from taps_security.protocols.tls.record import TlsRecord
 from taps_security.protocols.tls.tickets import ServerSession, Session, TicketKeys
+from taps_security.protocols.wireguard import quick
 from taps_security.stack.asks import VerifyPeer
 from taps_security.stack.errors import ConfigurationError, PeerMisbehaved, RemoteError, TapsError
 from taps_security.stack.events import Direction, KeyId, KeyReady, Stage
@@ -362,6 +363,36 @@ def profile_file(octets: bytes) -> None:
     assert found.port is None or 0 <= found.port <= 65_535
 
 
+_TUNNEL = b"""# comment
+[Interface]
+PrivateKey = AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
+Address = 10.88.0.1/24, fd00::1/64
+ListenPort = 51820
+MTU = 1400
+PostUp = true
+[Peer]
+PublicKey = AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
+PresharedKey = WlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlo=
+Endpoint = [2001:db8::1]:51820
+AllowedIPs = 10.88.0.2/32, fd00::2/128
+PersistentKeepalive = off
+"""
+
+
+def tunnel_file(octets: bytes) -> None:
+    """Invariant: ConfigurationError that shows no key, or a tunnel that is written and read again as the same."""
+    source = octets.decode("latin-1")
+    try:
+        found = quick.read(source)
+    except ConfigurationError as error:
+        shown = str(error)
+    else:
+        shown = repr(found.options)
+        assert quick.read(quick.write(found.options)) == (found.options, ())
+    assert "BgcICQoLDA0ODxAREhMUFRYXGBkaGxwd" not in shown
+    assert "WlpaWlpaWlpaWlpaWlpaWlpa" not in shown
+
+
 # -- all of them -----------------------------------------------------------------------------------------------------
 _HANDSHAKE = wire.HandshakeType
 _EXTENSIONS: dict[str, tuple[int, Callable[[bytes], Any], tuple[bytes, ...]]] = {
@@ -409,5 +440,6 @@ TARGETS = {
         Target("pem", pems, pem),
         Target("words", lambda: (b"sha256:" + b"ab" * 32, b"me:" + b"QUJD" * 8), words),
         Target("profile", lambda: (_PROFILE,), profile_file),
+        Target("wg-quick", lambda: (_TUNNEL,), tunnel_file),
     )
 }

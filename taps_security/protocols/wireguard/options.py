@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import warnings
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
 from dataclasses import field
+from os import PathLike, fspath
 from typing import Any, TypeAlias
 
 from taps_security.crypto.sodium import scalarmult_base
@@ -71,7 +73,7 @@ def _endpoint(name: str, value: object) -> tuple[str, int] | None:
         refuse(name, value, expected)
     if len(pair) != 2 or not isinstance(pair[0], str) or isinstance(pair[1], bool) or not isinstance(pair[1], int):
         refuse(name, value, expected)
-    if not pair[0] or any(letter.isspace() or letter in "/[]@" for letter in pair[0]) or not 1 <= pair[1] <= 65_535:
+    if not pair[0] or any(letter.isspace() or letter in "/[]@#" for letter in pair[0]) or not 1 <= pair[1] <= 65_535:
         refuse(name, value, expected)
     return pair
 
@@ -228,6 +230,36 @@ class WireGuardOptions:
                     raise ConfigurationError(
                         f"{table}.allowed_ips: {network} belongs to peer {other.name} too, expected each network once"
                     )
+
+    @classmethod
+    def file(cls, path: str | PathLike[str], *, private_key: bytes | str | None = None) -> WireGuardOptions:
+        """From a file of wg-quick(8); `quick` says which keys. `private_key`: in place of the file's.
+
+        ConfigurationError names file, line, table and key. A warning names the keys that are not honoured.
+        """
+        from .quick import read  # noqa: PLC0415 -- only who has such a file needs its reader
+
+        name = fspath(path)
+        try:
+            with open(path, encoding="utf-8") as file:
+                source = file.read()
+        except OSError as error:
+            raise ConfigurationError(f"WireGuardOptions.file: cannot read {name!r}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigurationError(f"{name}: this is no text, expected a file as wg-quick has it") from None
+        try:
+            found = read(source, None if private_key is None else _key("private_key", private_key))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error.message}") from None
+        if found.not_honoured:
+            warnings.warn(f"{name}: not honoured: {', '.join(found.not_honoured)}", stacklevel=2)
+        return found.options
+
+    def text(self) -> str:
+        """As a file of wg-quick(8). It has the private key in it: give the file mode 0600."""
+        from .quick import write  # noqa: PLC0415
+
+        return write(self)
 
     def with_peer(self, peer: WireGuardPeer) -> WireGuardOptions:
         """With that peer added, or put in the place of the one with its public key."""

@@ -24,9 +24,9 @@ from .options import DEFAULT_MTU, WireGuardOptions, WireGuardPeer, key_text, sta
 
 __all__ = ["Written", "from_table", "read", "write"]
 
-_LINE = re.compile(r"([A-Za-z]{1,32})\s*=\s*(.*)")
+_LINE = re.compile(r"([A-Za-z]{1,20})\s*=\s*(.*)")
 _NAME = re.compile(r"wireguard(?:\.peers\[(?P<peer>[^\]]*)\])?\.(?P<field>\w+)")
-_MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/]{40}")  # 32 octets are 43 such letters
+_MAY_BE_A_KEY = re.compile(r"[A-Za-z0-9+/]{20}")  # or a good part of one: 32 octets are 43 such letters
 _ANY_KEY = bytes(32)
 
 
@@ -149,11 +149,11 @@ def _entry(table: _Table, number: int, line: str) -> str | None:
     """Take one line into its table; the name of a key that is not honoured, else None."""
     where = f"line {number}: [{table.name}]"
     found = _LINE.fullmatch(line)
-    if found is None:  # not shown: it may be a key that slipped into a line of its own
-        raise ConfigurationError(f"{where}: this line is no entry, expected KEY = VALUE")
-    word, value = found.groups()
+    word, value = found.groups() if found is not None else ("", "")
     keys = _TABLES[table.name]
     name = _known(word, keys)
+    if name is None and not value.strip("="):  # not shown: it may be a secret that slipped into a line of its own
+        raise ConfigurationError(f"{where}: this line is no entry, expected KEY = VALUE")
     if name is None:
         ignored = _known(word, _NOT_HONOURED) if keys is _INTERFACE else None
         if ignored is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,32 @@ def test_peers_are_added_replaced_and_removed() -> None:
     assert dataclasses.replace(both, peers=()) == both.without_peer(ONE).without_peer(OTHER)
     with pytest.raises(ConfigurationError, match="our own"):
         both.with_peer(WireGuardPeer(public_key=both.public_key))
+
+
+# --------------------------------------------------------------------------------------------------------------- files
+def test_a_file_of_wg_quick(tmp_path: Path) -> None:
+    wanted = options(addresses=["10.88.0.1/24"], peers=[WireGuardPeer(public_key=ONE, preshared_key=SECRET)])
+    path = tmp_path / "tunnel.conf"
+    path.write_text(wanted.text())
+    assert WireGuardOptions.file(path) == wanted
+    assert WireGuardOptions.file(str(path), private_key=key_text(OTHER)).private_key == OTHER
+
+
+def test_what_a_file_says_in_vain_is_named_in_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "tunnel.conf"
+    path.write_text(options().text() + "DNS = 10.0.0.1\nPostUp = true\n")
+    with pytest.warns(UserWarning, match=r"tunnel\.conf: not honoured: DNS, PostUp") as told:
+        WireGuardOptions.file(path)
+    assert told[0].filename == __file__
+
+
+def test_what_is_wrong_with_a_file_is_told_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "tunnel.conf"
+    with pytest.raises(ConfigurationError, match=r"cannot read '.*tunnel\.conf': No such file"):
+        WireGuardOptions.file(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"tunnel\.conf: this is no text"):
+        WireGuardOptions.file(path)
+    path.write_text(options().text() + "MTU = 3\n")
+    with pytest.raises(ConfigurationError, match=r"tunnel\.conf: line 3: \[Interface\] MTU: 3 was given"):
+        WireGuardOptions.file(path)
