@@ -20,8 +20,8 @@ from ..properties.transport import TransportProperties
 from ..properties.words import closest, listed, normal, refuse
 from ..protocols import registry
 from ..stack.errors import ConfigurationError
-from .errors import quiet_loop
-from .profile import Profile, endpoint, load, trust_of
+from .errors import quiet_loop, say
+from .profile import Profile, endpoint, load, read_static_key, trust_of
 
 _T = TypeVar("_T")
 _WORDS = ("require", "prefer", "avoid", "prohibit")
@@ -67,8 +67,17 @@ class Credentials:
         list[str],
         typer.Option(metavar="P", help="Application protocols, preferred first.", rich_help_panel=_CREDENTIALS),
     ] = field(default_factory=list)
+    static_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Our private key, in place of the profile's.", rich_help_panel=_CREDENTIALS),
+    ] = None
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="All of this from a file.", rich_help_panel=_CREDENTIALS)
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="All of this from a file: TOML, or as wg-quick has it (.conf).",
+            rich_help_panel=_CREDENTIALS,
+        ),
     ] = None
 
 
@@ -169,7 +178,7 @@ def declare(
     credentials: Credentials, selection: Selection, role: Role, *, server_name: str | None = None, **more: Any
 ) -> Declared:
     """Options win over the profile. `more`: further arguments for SecurityParameters. ConfigurationError."""
-    profile = load(credentials.profile) if credentials.profile is not None else Profile()
+    profile = _profile(credentials)
     security = {**profile.security, **_credentials(credentials), **more}
     if server_name is not None:
         security["server_name"] = server_name
@@ -186,6 +195,23 @@ def declare(
     made = SecurityParameters(**security)
     said = frozenset(transport)
     return Declared(made, relaxed(made, TransportProperties(**transport), said, role), profile, said)
+
+
+def _profile(given: Credentials) -> Profile:
+    key = None
+    if given.static_key is not None:
+        if given.profile is None:
+            raise ConfigurationError("--static-key: no --profile was given, expected the one that the key belongs to")
+        try:
+            key = read_static_key(given.static_key)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--static-key: {error.message}") from None
+    if given.profile is None:
+        return Profile()
+    profile = load(given.profile, key)
+    if profile.in_vain:
+        say(f"{given.profile}: not honoured: {', '.join(profile.in_vain)}")
+    return profile
 
 
 def _credentials(given: Credentials) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Profiles: what the options say, in a TOML file.
+"""Profiles: what the options say, in a TOML file, or in the file of another program that a protocol can read.
 
-    [local]      identity, key, key_password
+    [local]      identity, key, key_password, static_key
     [remote]     host, port, server_name, trust, fingerprint
     [transport]  any property of RFC 9622
     [security]   stacks, require, prefer, avoid, prohibit, equivalence, unauthenticated, client_authentication, alpn,
@@ -19,6 +19,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +36,7 @@ _SECURITY = (
     *("stacks", "require", "prefer", "avoid", "prohibit", "equivalence"),
     *("unauthenticated", "client_authentication", "alpn", "psk"),
 )
+_STATIC_KEY_SIZE = 32  # octets
 _SYSTEM = "system"  # as `trust`: the system's store of roots
 
 
@@ -46,17 +48,47 @@ class Profile:
     transport: dict[str, Any] = field(default_factory=dict)
     host: str | None = None
     port: int | None = None
+    in_vain: tuple[str, ...] = ()  # what the file says and nobody honours
 
 
-def load(path: Path) -> Profile:
-    """Read a profile. ConfigurationError names the file, the table, the key and what was expected."""
+def load(path: Path, static_key: bytes | None = None) -> Profile:
+    """Read a profile. `static_key`: in place of the profile's own.
+
+    A file of another program (by the end of its name, as protocols say) is for that protocol alone. ConfigurationError
+    names the file, the table, the key and what was expected.
+    """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--profile: cannot read {str(path)!r}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: this is no text: {error}") from None
+    for name in registry.names():
+        reader = registry.descriptor(name).formats.get(path.suffix.lower())
+        if reader is not None:
+            try:
+                options, in_vain = reader(source, static_key)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{path}: {error.message}") from None
+            return Profile(security={"stacks": (name,), "options": {name: options}}, in_vain=tuple(in_vain))
+    try:
+        tables = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: this is not TOML: {error}") from None
-    return _Reader(path).read(tables)
+    return _Reader(path, static_key).read(tables)
+
+
+def read_static_key(path: Path) -> bytes:
+    """The key of 32 octets that `taps keygen static` or `wg genkey` wrote. ConfigurationError never shows it."""
+    try:
+        octets = b64decode(path.read_bytes().strip(), validate=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except (Base64Error, ValueError):
+        octets = b""
+    if len(octets) != _STATIC_KEY_SIZE:
+        raise ConfigurationError(f"{str(path)!r} holds no static key, expected the base64 of 32 octets")
+    return octets
 
 
 def trust_of(words: list[str], folder: Path | None = None) -> Trust | None:
@@ -71,9 +103,10 @@ def trust_of(words: list[str], folder: Path | None = None) -> Trust | None:
 class _Reader:
     """Reads the tables of one profile."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, static_key: bytes | None = None) -> None:
         self._path = path
         self._folder = path.parent
+        self._static_key = static_key
         self._profile = Profile()
 
     def read(self, tables: Mapping[str, Any]) -> Profile:
@@ -90,16 +123,18 @@ class _Reader:
                 raise ConfigurationError(f"{self._path}: [{name}]: an unknown table was given, expected {expected}")
             if not isinstance(table, dict):
                 raise ConfigurationError(f"{self._path}: {name}: {table!r} was given, expected a table [{name}]")
-            if name in known:
-                known[name](table)
-            else:
-                self._options(name, table)
+        for name in sorted(tables, key=protocols.__contains__):  # stable: protocols' own tables want what others say
+            known.get(name, partial(self._options, name))(tables[name])
         return self._profile
 
     # -- tables ---------------------------------------------------------------------------------------------------
     def _local(self, table: Mapping[str, Any]) -> None:
-        self._check_keys("local", table, ("identity", "key", "key_password"))
+        self._check_keys("local", table, ("identity", "key", "key_password", "static_key"))
         said = {key: self._value("local", key, text, value) for key, value in table.items()}
+        static_key = said.pop("static_key", None)
+        if static_key is not None and self._static_key is None:
+            path = self._folder / static_key
+            self._static_key = self._value("local", "static_key", lambda _, given: read_static_key(given), path)
         if not said:
             return
         if "identity" not in said:
@@ -169,7 +204,18 @@ class _Reader:
             self._refuse("security", "psk", "key: the base64 is broken, expected 16 to 1024 octets in base64")
 
     def _options(self, protocol: str, table: Mapping[str, Any]) -> None:
-        kind: Any = registry.descriptor(protocol).options
+        described = registry.descriptor(protocol)
+        if described.from_table is not None:
+            try:
+                options = described.from_table(table, self._static_key)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{self._path}: [{protocol}] {error.message}") from None
+        else:
+            options = self._fields(protocol, described.options, table)
+        self._profile.security.setdefault("options", {})[protocol] = options
+
+    def _fields(self, protocol: str, kind: Any, table: Mapping[str, Any]) -> object:
+        """Options whose fields are the table's keys."""
         names = [entry.name for entry in dataclasses.fields(kind) if entry.init]
         self._check_keys(protocol, table, names)
         for key, value in table.items():
@@ -177,10 +223,10 @@ class _Reader:
             with suppress(TypeError):
                 self._value(protocol, key, lambda name, given: kind(**{**_beside(table, name), name: given}), value)
         try:
-            options = kind(**table)
+            options: object = kind(**table)
         except (TapsError, TypeError, ValueError) as error:
             raise ConfigurationError(f"{self._path}: [{protocol}]: {error}") from None
-        self._profile.security.setdefault("options", {})[protocol] = options
+        return options
 
     # -- checking -------------------------------------------------------------------------------------------------
     def _check_keys(self, table: str, given: Iterable[str], known: Any) -> None:

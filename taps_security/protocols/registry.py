@@ -6,12 +6,12 @@ differently: what differs stands in the descriptor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from enum import Enum
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
 from ..properties.preference import Preference
@@ -133,6 +133,11 @@ class Descriptor:
     missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit; a protocol
     that carries inner packets has `tunnel` in their place, and endpoints are addresses inside it. `restore`: a
     client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
+
+    `from_table(table, private key)`: options from the protocol's table in a profile, whose keys are not the fields of
+    `options`; ConfigurationError begins with the key. `formats`: by the end of a file's name, what reads files of other
+    programs: (text, private key) -> options, and the names of what the file says in vain. The private key stands apart
+    in a file of its own; None: there is none, and without need of one nobody asks.
     """
 
     name: str
@@ -147,6 +152,10 @@ class Descriptor:
     tunnel: Callable[[TunnelRequest], TunnelEngine] | None = None
     options: type | None = None
     restore: Callable[[bytes], object] | None = None
+    from_table: Callable[[Mapping[str, Any], bytes | None], object] | None = None
+    formats: Mapping[str, Callable[[str, bytes | None], tuple[object, Sequence[str]]]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     deviations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

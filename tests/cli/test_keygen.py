@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+import subprocess
 import time
 from base64 import b64decode
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from taps_security.cli.keygen import write
 from taps_security.cli.main import run
+from taps_security.cli.profile import read_static_key
 from taps_security.crypto.agreement import Group, from_private
 from taps_security.crypto.certificates import Identity, fingerprint
 from taps_security.crypto.trust import TrustAnchors, verify_chain
@@ -57,6 +60,19 @@ def test_static(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert from_private(Group.X25519, private).public == public
     assert mode(out) == 0o600
     assert out.read_bytes().endswith(b"=\n")
+
+
+@pytest.mark.skipif(shutil.which("wg") is None, reason="wireguard-tools are not installed")
+def test_static_keys_are_those_of_wg(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`wg pubkey` finds the same public key, and we take what `wg genkey` makes."""
+    out = tmp_path / "static.key"
+    assert run(["keygen", "static", "--out", str(out)]) == 0
+    ran = subprocess.run(["wg", "pubkey"], input=out.read_bytes(), capture_output=True, check=True)
+    assert ran.stdout.decode() == capsys.readouterr().out
+    made = subprocess.run(["wg", "genkey"], capture_output=True, check=True).stdout
+    out.write_bytes(made)
+    assert read_static_key(out) == b64decode(made)
+    assert out.stat().st_size == len(made) == 45
 
 
 def test_psk(tmp_path: Path) -> None:

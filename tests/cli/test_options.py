@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ from taps_security.properties.preference import Preference
 from taps_security.properties.security import ClientAuthentication, Role
 from taps_security.protocols import registry
 from taps_security.protocols.registry import Descriptor, Provided, Shape
+from taps_security.protocols.wireguard import quick
+from taps_security.protocols.wireguard.options import WireGuardOptions
 from taps_security.stack.errors import ConfigurationError
+from taps_security.stack.frozen import replace
+from tests.connection.toy import toy
 from tests.support.pki import Pki
 
 KEY = b64encode(bytes(32)).decode()
@@ -198,3 +203,36 @@ def test_key_log(tmp_path: Path) -> None:
     log.close()
     with pytest.raises(ConfigurationError, match="--keylog: cannot write"):
         General(keylog=tmp_path / "nowhere" / "keys").key_log()
+
+
+# -------------------------------------------------------------------------------------- static keys, foreign profiles
+@pytest.fixture
+def burrow() -> Iterator[None]:
+    """A protocol that reads the files of another program."""
+    with registry.register(replace(toy("burrow"), options=WireGuardOptions, formats={".burrow": quick.read})):
+        yield
+
+
+@pytest.mark.usefixtures("burrow")
+def test_a_static_key_stands_in_for_the_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, key = tmp_path / "tunnel.burrow", tmp_path / "own.key"
+    path.write_text("[Interface]\nMTU = 1400\nPostUp = true\nDNS = 10.0.0.1\n")
+    key.write_text(KEY + "\n")
+    found = declared(Credentials(profile=path, static_key=key))
+    assert found.security.stacks == ("burrow",)
+    assert found.security.options == {"burrow": WireGuardOptions(private_key=bytes(32), mtu=1400)}
+    assert capsys.readouterr().err == f"taps: {path}: not honoured: PostUp, DNS\n"
+    assert declared(Credentials(profile=path, static_key=key), stack=["tls"]).security.stacks == ("tls",)
+
+
+def test_static_keys_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "own.key"
+    with pytest.raises(ConfigurationError, match="--static-key: no --profile was given"):
+        declared(Credentials(static_key=path))
+    profile = tmp_path / "profile.toml"
+    profile.write_text("")
+    with pytest.raises(ConfigurationError, match=r"--static-key: cannot read .*own\.key"):
+        declared(Credentials(static_key=path, profile=profile))
+    path.write_text("c2hvcnQ=")
+    with pytest.raises(ConfigurationError, match=r"--static-key: .*own\.key' holds no static key"):
+        declared(Credentials(static_key=path, profile=profile))

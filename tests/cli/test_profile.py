@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from taps_security.cli.profile import load, trust_of
+from taps_security.cli.profile import load, read_static_key, trust_of
 from taps_security.crypto.agreement import Group
 from taps_security.properties.transport import TransportProperties
+from taps_security.protocols import registry
+from taps_security.protocols.wireguard import quick
+from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuardPeer, key_text
 from taps_security.stack.errors import ConfigurationError
+from taps_security.stack.frozen import replace
+from tests.connection.toy import toy
 from tests.support.pki import Pki
 
 KEY = b64encode(bytes(range(32))).decode()
+OTHER = b64encode(bytes(range(32, 64))).decode()
 PIN = "sha-256 " + ":".join(["AB"] * 32)
 
 
@@ -105,7 +112,9 @@ def test_several_keys(profile: Path) -> None:
         ("[remote]\ntrust = 1", ["[remote] trust", "1 was given", "a string"]),
         ('[local]\nidentity = "nothing.pem"', ["[local] identity", "nothing.pem", "No such file"]),
         ('[local]\nkey = "key.pem"', ["[local] identity", "nothing was given"]),
-        ('[local]\nstatic_key = "a"', ["[local] static_key", "unknown key"]),
+        ('[local]\nstatic_key = "a.key"', ["[local] static_key", "a.key", "No such file"]),
+        ('[local]\nstatic_key = "profile.toml"', ["[local] static_key", "profile.toml", "base64 of 32 octets"]),
+        ("[local]\nstatic_key = 3", ["[local] static_key", "3 was given"]),
         ('[transport]\nreliability = "perhaps"', ["[transport] reliability", "'perhaps'", "'require'"]),
         ("[transport]\nreliabel = 1", ["[transport] reliabel", "did you mean 'reliability'"]),
         ("[transport]\nconn_timeout = -1", ["[transport] conn_timeout", "-1", "above 0"]),
@@ -139,8 +148,77 @@ def test_files_that_cannot_be_read(profile: Path) -> None:
     with pytest.raises(ConfigurationError, match="--profile: cannot read"):
         load(profile)
     profile.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="not TOML"):
+    with pytest.raises(ConfigurationError, match="no text"):
         load(profile)
+
+
+# ------------------------------------------------------------------------------------- tables and files of their own
+@pytest.fixture
+def burrow() -> Iterator[None]:
+    """A protocol whose table is not its options' fields, and which reads the files of another program."""
+    described = replace(
+        toy("burrow"), options=WireGuardOptions, from_table=quick.from_table, formats={".burrow": quick.read}
+    )
+    with registry.register(described):
+        yield
+
+
+TABLE = f"""
+[burrow]
+address = "10.88.0.1/24"
+listen_port = 51820
+peers = [{{ public_key = "{KEY}", allowed_ips = ["10.88.0.2/32"], persistent_keepalive = 25 }}]
+"""
+
+
+@pytest.mark.usefixtures("burrow")
+def test_the_private_key_of_a_table_is_a_file_beside_the_profile(profile: Path) -> None:
+    (profile.parent / "own.key").write_text(f"{OTHER}\n")
+    profile.write_text(f'{TABLE}\n[local]\nstatic_key = "own.key"')  # the table may stand before what it wants
+    (found,) = load(profile).security["options"].values()
+    assert key_text(found.private_key) == OTHER
+    assert (found.addresses, found.listen_port, found.mtu) == (("10.88.0.1/24",), 51820, 1420)
+    assert found.peers == (WireGuardPeer(public_key=KEY, allowed_ips=["10.88.0.2/32"], persistent_keepalive=25),)
+    assert load(profile, bytes(32)).security["options"]["burrow"].private_key == bytes(32)  # who asks for another
+
+
+@pytest.mark.usefixtures("burrow")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (TABLE, "[burrow] the private key is missing, expected static_key in [local]"),
+        ("[burrow]\nadress = 1", "[burrow] adress: an unknown key was given"),
+        ('[burrow]\npeers = [{ public_key = "x" }]', "[burrow] peers[0].public_key: what was given is no key"),
+    ],
+)
+def test_errors_of_a_table_of_its_own_name_the_place(profile: Path, text: str, words: str) -> None:
+    profile.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        load(profile, None if text is TABLE else bytes(32))
+    assert str(refused.value).startswith(f"{profile}: {words}")
+
+
+@pytest.mark.usefixtures("burrow")
+def test_the_file_of_another_program_is_for_its_protocol_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tunnel.burrow"
+    path.write_text(f"[Interface]\nPrivateKey = {KEY}\nDNS = 10.0.0.1\nMTU = 1400\n")
+    found = load(path)
+    assert found.security["stacks"] == ("burrow",)
+    assert found.security["options"] == {"burrow": WireGuardOptions(private_key=KEY, mtu=1400)}
+    assert found.in_vain == ("DNS",)
+    assert load(path, bytes(32)).security["options"]["burrow"].private_key == bytes(32)
+    path.write_text(f"[Interface]\nPrivateKey = {KEY}\nMTU = 1\n")
+    with pytest.raises(ConfigurationError, match=r"tunnel\.burrow: line 3: \[Interface\] MTU: 1 was given"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["", "x", KEY[:-4], KEY + KEY, "\xff"])
+def test_what_is_no_static_key_is_refused_and_not_shown(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "own.key"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"own\.key' holds no static key, expected the base64 of") as refused:
+        read_static_key(path)
+    assert KEY[:8] not in str(refused.value)
 
 
 def test_trust_of_words() -> None:
