@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..observe.security import SecurityLog
 from ..properties.endpoints import LocalEndpoint
@@ -14,7 +14,7 @@ from ..properties.preference import Preference
 from ..properties.security import Role, SecurityParameters, SessionKey, SessionStore
 from ..properties.store import Store
 from ..properties.transport import CapacityProfile, TransportProperties
-from ..protocols.registry import ClientRequest, Environment, ServerRequest
+from ..protocols.registry import ClientRequest, Environment, ServerRequest, Shape, TunnelRequest
 from ..stack.stack import SecurityStack
 from ..transport.network import StreamOptions
 from .anchors import anchors_of
@@ -23,7 +23,8 @@ from .candidates import StackChoice
 from .connection import Connection
 
 if TYPE_CHECKING:
-    from ..stack.screening import StreamScreener
+    from ..stack.tunnel import PacketStack, TunnelEngine
+    from .group import Group
     from .preconnection import Preconnection
     from .racing import Candidate
 
@@ -55,6 +56,21 @@ def stream_options(transport: TransportProperties, interface: str) -> StreamOpti
         user_timeout_seconds=user_timeout,
         interface=interface,
     )
+
+
+class Acceptance(NamedTuple):
+    """What a listening socket needs: who looks at what comes, and who puts a Connection around what is let in."""
+
+    screener: Any  # StreamScreener or DatagramScreener, as the protocol's carrier has it
+    wrap: Callable[[SecurityStack], Connection]
+
+
+class TunnelParts(NamedTuple):
+    """What a Tunnel is made of."""
+
+    engine: TunnelEngine
+    group: Callable[..., Group]
+    random: Callable[[int], bytes]
 
 
 class Assembly:
@@ -112,7 +128,7 @@ class Assembly:
             )
         )
         log = SecurityLog(choice.protocol.name, choice.version, choice.provided())
-        connection = Connection(loop, stack, log, Answerer(self._answers(environment)))
+        connection = connection_type(choice)(loop, stack, log, Answerer(self._answers(environment)))
         remember = None
         if sessions is not None:
             keep = sessions
@@ -126,13 +142,13 @@ class Assembly:
     # -- servers --------------------------------------------------------------------------------------------------
     def server(
         self, loop: asyncio.AbstractEventLoop, choices: Sequence[StackChoice], local: LocalEndpoint
-    ) -> Callable[[], Connection]:
-        """What makes a Connection for each accepted transport. `choices`: versions of one protocol."""
+    ) -> Acceptance:
+        """A screener, and what makes Connections of what it lets in. `choices`: versions of one protocol."""
         first = choices[0]
         environment = environment_of(loop, self._key_log, self._security.store)
         make = first.protocol.screener
         assert make is not None, "packet stacks are made by a tunnel"
-        screener: Any = make(
+        screener = make(
             ServerRequest(
                 versions=tuple(dict.fromkeys(choice.version for choice in choices)),
                 security=first.security,
@@ -141,19 +157,48 @@ class Assembly:
                 environment=environment,
             )
         )
-        accepting: StreamScreener = screener
-        provided, answers = first.provided(), self._answers(environment)
+        kind, provided, answers = connection_type(first), first.provided(), self._answers(environment)
         sessions, transport = self._sessions, self._transport
 
-        def accept() -> Connection:
+        def wrap(stack: SecurityStack) -> Connection:
             log = SecurityLog(first.protocol.name, first.version, provided)
-            connection = Connection(loop, accepting.accept(loop.time()), log, Answerer(answers))
+            connection = kind(loop, stack, log, Answerer(answers))
             connection.properties = transport
             if sessions is not None:
                 connection.keep_sessions(_remember_ticket(sessions))
             return connection
 
-        return accept
+        return Acceptance(screener, wrap)
+
+    # -- packet stacks --------------------------------------------------------------------------------------------
+    def tunnel(self, loop: asyncio.AbstractEventLoop, choice: StackChoice) -> TunnelParts:
+        """The engine of a local end, and what makes the Groups of its stacks."""
+        environment = environment_of(loop, self._key_log, self._security.store)
+        make = choice.protocol.tunnel
+        assert make is not None, "only packet stacks have tunnels"
+        engine = make(
+            TunnelRequest(
+                version=choice.version, security=choice.security, transport=self._transport, environment=environment
+            )
+        )
+        provided, answers = choice.provided(), self._answers(environment)
+
+        def group(stack: PacketStack, **how: Any) -> Group:
+            from .group import Group  # noqa: PLC0415 -- only packet stacks need groups
+
+            log = SecurityLog(choice.protocol.name, choice.version, provided)
+            return Group(loop, stack, log, Answerer(answers), properties=self._transport, **how)
+
+        return TunnelParts(engine, group, environment.random)
+
+
+def connection_type(choice: StackChoice) -> type[Connection]:
+    """What its applications see: a stream, or messages."""
+    if choice.protocol.shape is not Shape.DATAGRAM_TO_DATAGRAM:
+        return Connection
+    from .messages import MessageConnection  # noqa: PLC0415 -- byte streams need none
+
+    return MessageConnection
 
 
 def _remember_ticket(store: SessionStore) -> Callable[[object], None]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
-from ..stack.errors import ConnectionLost, LocalError, Reason, TapsError
+from ..stack.errors import ConfigurationError, ConnectionLost, LocalError, Reason, TapsError
 from ..stack.events import HandshakeComplete, PathId, PathNews, RouteIssued, RouteRetired, StackEvent
 from ..stack.layers import PathFacts
 from ..stack.screening import Create, DatagramScreener, Drop, HandOver, Load, Match, NotOurs, Reply
@@ -35,7 +35,7 @@ LINGERING_ENDS = 1024  # one more makes the oldest go early
 AMPLIFICATION = 3  # octets that may go to an address that is not validated, per octet received: RFC 9000 §8
 SCREENING_MTU = 1200  # told to screeners; a stack hears the real one
 
-MakeDriver = Callable[[SecurityStack], Driver]
+MakeDriver = Callable[[SecurityStack, PathFacts], Driver | None]  # None: there is no room for it
 RouteOf = Callable[[memoryview], Hashable | None]
 _NOBODY = ("", 0)
 _EMPTY = memoryview(b"")
@@ -71,7 +71,8 @@ class Endpoint:
         self._linger_timer: asyncio.TimerHandle | None = None
         self._route_of: list[RouteOf] = []
         self._screeners: list[tuple[DatagramScreener, MakeDriver]] = []
-        self._establishing: OrderedDict[Member, None] = OrderedDict()
+        self._claims: dict[DatagramScreener, Sequence[bytes]] = {}
+        self._establishing: OrderedDict[Member, DatagramScreener] = OrderedDict()
         self._max_establishing = 0
         self.noise: Counter[str] = Counter()  # datagrams that led to nothing, by reason
         self.dropped = 0  # unfinished stacks dropped for younger ones
@@ -119,22 +120,39 @@ class Endpoint:
         if route_of not in self._route_of:
             self._route_of.append(route_of)
 
-    def serve(self, screener: DatagramScreener, make: MakeDriver, *, max_establishing: int = 1024) -> None:
-        """Let `screener` look at datagrams that nobody claims, behind the screeners before it.
+    def serve(
+        self,
+        screener: DatagramScreener,
+        make: MakeDriver,
+        *,
+        claims: Sequence[bytes] = (b"",),
+        max_establishing: int = 1024,
+    ) -> None:
+        """Let `screener` look at datagrams that nobody claims and that begin with one of `claims`.
 
         `make` puts a driver around each stack that it accepts. At most `max_establishing` stacks of the endpoint are
-        unfinished at a time: one more drops the oldest of them.
+        unfinished at a time: one more drops the oldest of them. ConfigurationError if another screener's claims
+        overlap: whose a datagram is could not be told.
         """
+        for other in self._claims.values():
+            for one in claims:
+                if any(one.startswith(theirs) or theirs.startswith(one) for theirs in other):
+                    raise ConfigurationError(
+                        f"listen(): two protocols on port {self.local[1]} would both take datagrams that begin with "
+                        f"{one.hex() or 'anything'}; give one of them a port of its own"
+                    )
         self._screeners.append((screener, make))
+        self._claims[screener] = claims
         self._max_establishing = max_establishing
         self.read_routes(screener.route_of)
 
-    def stop_serving(self) -> None:
-        """Accept nothing more. Unfinished stacks are aborted, the others live on."""
-        self._screeners.clear()
-        for member in tuple(self._establishing):
+    def stop_serving(self, screener: DatagramScreener) -> None:
+        """`screener` accepts nothing more. Its unfinished stacks are aborted, the others live on."""
+        self._screeners = [entry for entry in self._screeners if entry[0] is not screener]
+        self._claims.pop(screener, None)
+        for member in [member for member, theirs in self._establishing.items() if theirs is screener]:
             self._abort(member, LocalError("the listener is stopped", reason=Reason.CANCELLED))
-        self._close_if_idle()
+        self.close_if_unused()
 
     def issue_id(self, kind: str, length: int) -> bytes:
         """An id of `length` octets for which the route (kind, id) leads nowhere yet. LocalError: hardly one is free."""
@@ -160,7 +178,8 @@ class Endpoint:
         self._outlet.close()
         self._socket.close()
 
-    def _close_if_idle(self) -> None:
+    def close_if_unused(self) -> None:
+        """Close it if it has no stack, no lingering end and no screener."""
         if not self._members and not self._lingering and not self._screeners:
             self.close()
 
@@ -255,7 +274,7 @@ class Endpoint:
             self._keep(linger, member.left)
         for path in member.left:
             self._leave_path(member, path)
-        self._loop.call_soon(self._close_if_idle)
+        self._loop.call_soon(self.close_if_unused)
 
     # -- lingering ends -------------------------------------------------------------------------------------------
     def _keep(self, linger: Linger, paths: list[PathId]) -> None:
@@ -279,7 +298,7 @@ class Endpoint:
         if self._lingering:
             due = min(linger.until for linger, _ in self._lingering.values())
             self._linger_timer = self._loop.call_at(due, self._lingered)
-        self._close_if_idle()
+        self.close_if_unused()
 
     def _forget(self, key: int) -> None:
         linger, paths = self._lingering.pop(key)
@@ -367,9 +386,12 @@ class Endpoint:
         inbound, arrival = self._inbound, self._arrival
         inbound.data, inbound.path, inbound.ecn = run, path, arrival.ecn
         inbound.segment = arrival.segment if arrival.segment < len(run) else 0
+        driver = member.driver
+        driver.in_callback = True
         try:
-            return member.driver.receive(inbound)
+            return driver.receive(inbound)
         finally:
+            driver.in_callback = False
             inbound.data = _EMPTY
 
     def _ask_linger(self, linger: Linger, datagram: memoryview, path: PathId | None) -> bool:
@@ -431,9 +453,12 @@ class Endpoint:
             self.noise["answer not sent"] += 1
 
     def _create(self, screener: DatagramScreener, make: MakeDriver, verdict: Create, facts: PathFacts) -> None:
-        driver = make(screener.accept(verdict.seed, self._loop.time()))
+        driver = make(screener.accept(verdict.seed, self._loop.time()), facts)
+        if driver is None:
+            self.noise["no room"] += 1
+            return
         member = self._enter(driver)
-        self._establishing[member] = None
+        self._establishing[member] = screener
         facts.mtu = self._socket.path_mtu(facts.remote)
         facts.validated = verdict.validated
         path = self._open_path(member, facts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from ..stack.errors import LocalError, Reason
 from ..stack.layers import PathFacts
@@ -12,7 +14,11 @@ from ..stack.stack import SecurityStack
 from ..transport.network import Address, Network, StreamOptions, StreamSocket
 from .carrier import StreamCarrier
 from .connection import Connection
+from .endpoint import Endpoint
 from .state import ConnectionState
+
+if TYPE_CHECKING:
+    from .tunnel import Tunnel
 
 PhaseDone = Callable[[str], None]  # told the name of each phase as it ends: "connect", "handshake"
 
@@ -71,4 +77,42 @@ async def establish_stream(
     await wait_ready(connection)
     if on_phase is not None:
         on_phase("handshake")
+    return connection
+
+
+async def establish_datagram(
+    network: Network,
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], tuple[SecurityStack, Connection]],
+    remote: Address,
+    local: Address | None = None,
+    on_phase: PhaseDone | None = None,
+) -> Connection:
+    """Run the handshake over a datagram socket of its own, connected to `remote`; the ready Connection.
+
+    Raises OSError from the socket and TapsError from the handshake.
+    """
+    connection = make()[1]
+    sock = network.open_datagram(local or ("", 0), remote)
+    endpoint = Endpoint(loop, sock, random=os.urandom)
+    if on_phase is not None:
+        on_phase("connect")
+    connection.local_endpoint, connection.remote_endpoint = sock.local, remote
+    endpoint.connect(connection.driver, remote)
+    await wait_ready(connection)
+    if on_phase is not None:
+        on_phase("handshake")
+    return connection
+
+
+async def establish_inside(tunnel: Tunnel, remote: Address, local: Address, on_phase: PhaseDone) -> Connection:
+    """An inner flow to `remote`, ready when the peer's stack is."""
+    tunnel.use()
+    try:
+        connection = await tunnel.connect(remote, local)
+    finally:
+        tunnel.release()
+    on_phase("connect")
+    await wait_ready(connection)
+    on_phase("handshake")
     return connection

@@ -4,13 +4,14 @@
                            |  --security events, Terminated--> all of them, and once into the one log
                            +----FlowOpened--> a new Connection, for whoever takes it
 
-Closing one Connection leaves the others as they are. When the last has gone and nobody holds the group, its stack ends.
+Closing one Connection leaves the others as they are. When the last has gone, whoever made the group decides what
+becomes of its stack.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ..observe.security import SecurityLog
@@ -93,7 +94,10 @@ class Flow(MessageConnection):
 
 
 class Group:
-    """The Connections of one stack. `taker` gets those that the peer opens; `ended` hears when the stack is over."""
+    """The Connections of one stack.
+
+    `taker` gets those that the peer opens; `idle` hears when the last one has gone, `ended` when the stack is over.
+    """
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class Group:
         answerer: Answerer,
         *,
         taker: Taker,
+        idle: Callable[[Group], None],
         ended: Callable[[Group], None],
         properties: Any = None,
     ) -> None:
@@ -114,39 +119,31 @@ class Group:
         self._loop = loop
         self._answerer = answerer
         self._taker = taker
+        self._on_idle = idle
         self._on_ended = ended
         self._properties = properties
         self._flows: dict[FlowId, Flow] = {}
-        self._held = 0
 
     def __repr__(self) -> str:
         return f"<Group of {len(self._flows)} over {self.log.report().stack}>"
 
-    def __iter__(self) -> Iterator[Flow]:
-        return iter(tuple(self._flows.values()))
+    def __len__(self) -> int:
+        return len(self._flows)
 
-    # -- who keeps it up ------------------------------------------------------------------------------------------
-    def hold(self) -> None:
-        """The stack stays, with or without flows, until release()."""
-        self._held += 1
+    def __bool__(self) -> bool:
+        return True  # with and without flows
 
-    def release(self) -> None:
-        """Once for each hold()."""
-        self._held -= 1
-        self._close_if_unused()
-
+    # -- ends -----------------------------------------------------------------------------------------------------
     def forget(self, flow: Flow) -> None:
         """A flow has ended."""
         if self._flows.get(flow.flow) is flow:
             del self._flows[flow.flow]
-            self._close_if_unused()
+            if not self._flows and not self.ended:
+                self._on_idle(self)
 
-    def _close_if_unused(self) -> None:
-        if not self._flows and self._held <= 0 and not self.ended:
-            self._loop.call_soon(self._close)  # whoever closed its last flow is still inside the stack
-
-    def _close(self) -> None:
-        if not self._flows and self._held <= 0 and not self.ended:
+    def close(self) -> None:
+        """End the stack cleanly, and every flow with it."""
+        if not self.ended:
             self.stack.close(self._loop.time())
             self.driver.pump()
 
@@ -157,14 +154,14 @@ class Group:
             self.driver.pump()
 
     # -- flows ----------------------------------------------------------------------------------------------------
-    def open(self, kind: FlowKind, remote: object) -> Flow:
-        """A further flow. Raises LocalError where the stack opens none like it."""
+    def open(self, kind: FlowKind, remote: object, make: type[Flow] | None = None) -> Flow:
+        """A further flow, a `make` if that is given. Raises LocalError where the stack opens none like it."""
         if self.ended:
             raise LocalError("open(): the stack behind it has ended")
         number = self.stack.open_flow(kind, remote, self._loop.time())
         if number is None:
             raise LocalError("open(): the peer allows no more flows now", reason=Reason.OVERLOADED)
-        flow = self._add(number, remote)
+        flow = self._add(number, remote, make or Flow)
         self.driver.pump()
         return flow
 
@@ -175,8 +172,8 @@ class Group:
             raise LocalError("clone(): the connection has ended", reason=Reason.NOT_CLONEABLE)
         return self.open(FlowKind.DATAGRAM, FlowAddress(remote, (local[0], 0)))
 
-    def _add(self, number: FlowId, remote: object) -> Flow:
-        flow = Flow(self._loop, self.stack, self.log, self._answerer, flow=number, group=self)
+    def _add(self, number: FlowId, remote: object, make: type[Flow]) -> Flow:
+        flow = make(self._loop, self.stack, self.log, self._answerer, flow=number, group=self)
         flow.properties = self._properties
         if isinstance(remote, FlowAddress):
             flow.remote_endpoint, flow.local_endpoint = self.stack.flow_address(number)
@@ -208,7 +205,7 @@ class Group:
             self._security(event)  # type: ignore[arg-type]
 
     def _opened(self, event: FlowOpened) -> None:
-        flow = self._add(event.flow, event.remote)
+        flow = self._add(event.flow, event.remote, Flow)
         if not self._taker(flow, event):
             flow.abort()
 

@@ -1,22 +1,23 @@
-"""A Listener: accepts connections, bounds those that are not established yet, and hands over the ready ones."""
+"""A Listener: bounds the connections that are not established yet, and hands over the ready ones.
+
+Where they come from, its sources know: TCP sockets, an endpoint's screener, an inner port of a tunnel.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..stack.errors import ConnectionLost, LocalError, Reason
-from ..transport.network import Address, ListeningSocket
-from ..transport.poller import poller_of
+from ..transport.network import Address
 from .connection import Connection
-from .establish import attach_stream
 from .waiter import Waiter
 
-ACCEPT_AT_ONCE = 64  # connections taken from the kernel in one turn of the loop
-OUT_OF_DESCRIPTORS_PAUSE = 1.0  # seconds without accepting after EMFILE
+if TYPE_CHECKING:
+    from .sources import Source
 
 _TASK = "taps_security handler"  # the name of each: a name of its own takes time and memory
 
@@ -31,34 +32,29 @@ class Listener:
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sockets: Sequence[ListeningSocket],
-        accept: Callable[[], Connection],
-        *,
-        max_establishing: int,
-        handshake_timeout: float,
-        backlog: int,
+        self, loop: asyncio.AbstractEventLoop, *, max_establishing: int, handshake_timeout: float, backlog: int
     ) -> None:
         self._loop = loop
-        self._poller = poller_of(loop)
-        self._sockets = list(sockets)
-        self._accept = accept
-        self._max_establishing = max_establishing
+        self._sources: list[Source] = []
+        self.max_establishing = max_establishing
         self._handshake_timeout = handshake_timeout
-        self._backlog = backlog
+        self.backlog = backlog
         self._establishing: OrderedDict[Connection, float] = OrderedDict()
         self._ready: deque[Connection] = deque()
         self._waiter: Waiter | None = None
         self._limit: int | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pause: asyncio.TimerHandle | None = None
-        self._accepting = False
         self._handlers: set[asyncio.Task[None]] = set()
+        self.accepting = True
         self.stopped = False
         self.dropped = 0  # unfinished connections dropped for younger ones
-        self.addresses: tuple[Address, ...] = tuple(sock.getsockname()[:2] for sock in sockets)
-        self._resume()
+        self.addresses: tuple[Address, ...] = ()
+
+    def attach(self, source: Source) -> None:
+        """A further source of connections; the listener owns it from now on."""
+        self._sources.append(source)
+        self.addresses = tuple(dict.fromkeys((*self.addresses, *source.addresses)))
+        source.resume()
 
     def __repr__(self) -> str:
         return f"<Listener {', '.join(f'{host}:{port}' for host, port in self.addresses)}>"
@@ -147,19 +143,18 @@ class Listener:
         if limit is None or limit > 0:
             self._resume()
         else:
-            self._stop_accepting()
+            self._pause()
 
     def stop(self) -> None:
         """Accept nothing more. Unfinished and unclaimed connections are aborted, the others live on."""
         if self.stopped:
             return
         self.stopped = True
-        self._stop_accepting()
-        for handle in (self._timer, self._pause):
-            if handle is not None:
-                handle.cancel()
-        for sock in self._sockets:
-            sock.close()
+        self._pause()
+        if self._timer is not None:
+            self._timer.cancel()
+        for source in self._sources:
+            source.close()
         for connection in (*self._establishing, *self._ready):
             connection.abort()
         self._establishing.clear()
@@ -167,47 +162,36 @@ class Listener:
         if self._waiter is not None:
             self._waiter.wake()
 
-    # -- accepting ------------------------------------------------------------------------------------------------
+    # -- for its sources ------------------------------------------------------------------------------------------
     def _resume(self) -> None:
-        if self._accepting or self.stopped or self._limit == 0 or len(self._ready) >= self._backlog:
+        if self.accepting or self.stopped or self._limit == 0 or len(self._ready) >= self.backlog:
             return
-        self._accepting = True
-        for sock in self._sockets:
-            self._poller.add_reader(sock, self._acceptable, sock)
+        self.accepting = True
+        for source in self._sources:
+            source.resume()
 
-    def _stop_accepting(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for sock in self._sockets:
-                self._poller.remove_reader(sock)
+    def _pause(self) -> None:
+        if self.accepting:
+            self.accepting = False
+            for source in self._sources:
+                source.pause()
 
-    def _acceptable(self, listening: ListeningSocket) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
-            if not self._accepting:
-                return
-            try:
-                sock, _address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                    self._stop_accepting()
-                    self._pause = self._loop.call_later(OUT_OF_DESCRIPTORS_PAUSE, self._resume)
-                    return
-                raise
-            sock.setblocking(False)
-            connection = self._accept()
-            connection.belong_to(self)
-            self._establishing[connection] = self._loop.time() + self._handshake_timeout
-            if len(self._establishing) > self._max_establishing:
-                self._drop_oldest()
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._handshake_timeout, self._drop_late)
-            try:
-                attach_stream(self._loop, connection, sock)
-            except OSError:
-                self._establishing.pop(connection, None)
-                sock.close()  # the peer was gone before we looked
+    def begin(self, connection: Connection) -> None:
+        """A connection whose handshake is to come: it has so many seconds."""
+        connection.belong_to(self)
+        self._establishing[connection] = self._loop.time() + self._handshake_timeout
+        if len(self._establishing) > self.max_establishing:
+            self._drop_oldest()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._handshake_timeout, self._drop_late)
+
+    def take(self, connection: Connection) -> bool:
+        """A connection that is ready. False: there is no room for it."""
+        if not self.accepting:
+            return False
+        connection.belong_to(self)
+        self._take(connection)
+        return True
 
     def _drop_oldest(self) -> None:
         oldest, _ = self._establishing.popitem(last=False)
@@ -230,15 +214,17 @@ class Listener:
     # -- what the connections tell --------------------------------------------------------------------------------
     def established(self, connection: Connection) -> None:
         """The handshake is complete: the application gets it."""
-        if self._establishing.pop(connection, None) is None or self.stopped:
-            return
+        if self._establishing.pop(connection, None) is not None and not self.stopped:
+            self._take(connection)
+
+    def _take(self, connection: Connection) -> None:
         if self._limit is not None:
             self._limit -= 1
             if self._limit <= 0:
-                self._stop_accepting()
+                self._pause()
         self._ready.append(connection)
-        if len(self._ready) >= self._backlog:
-            self._stop_accepting()
+        if len(self._ready) >= self.backlog:
+            self._pause()
         if self._waiter is not None:
             self._waiter.wake()
 

@@ -1,7 +1,8 @@
 """A Preconnection: what an application declares, and the verbs that act on it (RFC 9622 §6, §7).
 
     initiate()   choose stacks and paths -> race them over the addresses -> a ready Connection
-    listen()     choose the stack -> bind -> a Listener
+    listen()     choose the stacks -> bind -> a Listener
+    tunnel()     the local end of a packet stack, without flows
     adopt()      a Connection over a socket that is connected already
     resolve()    endpoints with addresses in place of names
     explain()    what would be chosen and why, without doing anything
@@ -12,7 +13,6 @@ Each verb works on what was declared when it was called: later changes have no e
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -24,25 +24,25 @@ from ..properties.security import Role, SecurityParameters
 from ..properties.transport import TransportProperties
 from ..properties.words import refuse, seconds, whole
 from ..protocols import registry
-from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, Reason, RemoteError
-from ..transport.network import Address, ListeningSocket, Network, ResolvedAddress, StreamSocket, network_of
+from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, LocalError, Reason, RemoteError
+from ..transport.network import Address, Network, ResolvedAddress, StreamSocket, network_of
 from .assembly import Assembly, KeyLog, stream_options
 from .candidates import Path, StackChoice, choose_paths, choose_stacks, require_stacks
 from .connection import Connection
-from .establish import attach_stream, establish_stream, wait_ready
+from .establish import attach_stream, establish_datagram, establish_inside, establish_stream, wait_ready
 from .performance import PerformanceCache
 from .racing import Candidate, Race, RaceReport, Racing
 from .resolution import FAMILIES, Lookups, family_of, port_of, resolve_all, resolve_local
 from .sessions import SessionCache
 
 if TYPE_CHECKING:
+    from ..stack.stack import SecurityStack
     from .listener import Listener
+    from .tunnel import Tunnel
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds that one candidate, or one accepted connection, may take to be ready
 MAX_ESTABLISHING = 1024  # accepted connections that are not ready yet
 BACKLOG = 512  # ready connections that nobody took yet, and what the kernel holds
-
-Listen = Callable[[Address], ListeningSocket]  # raises OSError
 
 _ROLES = {"initiate": Role.CLIENT, "listen": Role.SERVER}
 
@@ -140,15 +140,17 @@ class Preconnection:
         candidate: Candidate,
         phase_done: Callable[[str], None],
     ) -> Connection:
-        connection = await establish_stream(
-            network,
-            loop,
-            partial(assembly.client, loop, candidate, self),
-            candidate.address[:2],
-            _bound(candidate),
-            stream_options(self.transport_properties, candidate.path.interface),
-            phase_done,
-        )
+        protocol = candidate.choice.protocol
+        remote, local = candidate.address[:2], _bound(candidate)
+        make = partial(assembly.client, loop, candidate, self)
+        if protocol.tunnel is not None:
+            tunnel = self._open_tunnel(loop, candidate.choice, assembly)
+            connection = await establish_inside(tunnel, remote, _inner(candidate), phase_done)
+        elif protocol.carrier == "udp":
+            connection = await establish_datagram(network, loop, make, remote, local, phase_done)
+        else:
+            options = stream_options(self.transport_properties, candidate.path.interface)
+            connection = await establish_stream(network, loop, make, remote, local, options, phase_done)
         connection.properties = self.transport_properties
         return connection
 
@@ -180,28 +182,97 @@ class Preconnection:
         whole("backlog", backlog, 1, 1 << 16)
         timeout = seconds("handshake_timeout", handshake_timeout) or HANDSHAKE_TIMEOUT
         choices, assembly = self._planned(Role.SERVER)
-        choices = _one_protocol(choices)
+        protocols = _by_protocol(choices)
         _without_interfaces(self.transport_properties)
         loop = asyncio.get_running_loop()
+        listener = Listener(loop, max_establishing=max_establishing, handshake_timeout=timeout, backlog=backlog)
         lookups = Lookups(loop, network_of(loop))
         locals_ = await _resolved_locally(lookups, self.local_endpoints or (LocalEndpoint(),), "listen()")
         locals_ = [await _numbered(loop, one) for one in locals_]
-        accept = assembly.server(loop, choices, locals_[0])
-        listen = partial(
-            network_of(loop).listen_stream,
-            backlog=backlog,
-            options=stream_options(self.transport_properties, ""),
-            reuse_port=reuse_port,
-        )
-        sockets = _bind_all(listen, locals_)
-        return Listener(
-            loop,
-            sockets,
-            accept,
-            max_establishing=max_establishing,
-            handshake_timeout=timeout,
-            backlog=backlog,
-        )
+        try:
+            if protocols[0][0].protocol.tunnel is not None:
+                self._listen_inside(loop, listener, protocols[0][0], assembly, locals_)
+            else:
+                self._listen(loop, listener, protocols, assembly, locals_, reuse_port=reuse_port)
+        except BaseException:
+            listener.stop()
+            raise
+        return listener
+
+    def _listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: Listener,
+        protocols: list[list[StackChoice]],
+        assembly: Assembly,
+        locals_: list[LocalEndpoint],
+        *,
+        reuse_port: bool,
+    ) -> None:
+        from .binding import bind  # noqa: PLC0415 -- a client needs none
+        from .sources import DatagramSource, StreamSource  # noqa: PLC0415
+
+        carriers = {versions[0].protocol.carrier for versions in protocols}
+        options = stream_options(self.transport_properties, "")
+        bound = bind(loop, locals_, carriers, backlog=listener.backlog, options=options, reuse_port=reuse_port)
+        try:
+            for versions in protocols:
+                protocol = versions[0].protocol
+                for sock in bound.streams if protocol.carrier == "tcp" else ():
+                    screener, wrap = assembly.server(loop, versions, locals_[0])
+                    listener.attach(StreamSource(loop, listener, sock, _accepting(loop, screener, wrap)))
+                for endpoint in bound.datagrams if protocol.carrier == "udp" else ():
+                    screener, wrap = assembly.server(loop, versions, locals_[0])
+                    most = listener.max_establishing
+                    source = DatagramSource(
+                        listener, endpoint, screener, wrap, claims=protocol.claims, max_establishing=most
+                    )
+                    listener.attach(source)
+        except BaseException:
+            bound.close()
+            raise
+
+    def _listen_inside(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: Listener,
+        choice: StackChoice,
+        assembly: Assembly,
+        locals_: list[LocalEndpoint],
+    ) -> None:
+        tunnel = self._open_tunnel(loop, choice, assembly)
+        try:
+            for local in locals_:
+                listener.attach(tunnel.listen(listener, (local.ip_address or "", local.port or 0)))
+        except LocalError as error:
+            tunnel.close_if_unused()
+            if error.reason is Reason.ADDRESS_IN_USE:
+                raise EstablishmentError(str(error), reason=Reason.ADDRESS_IN_USE) from error
+            raise
+
+    # -- tunnels --------------------------------------------------------------------------------------------------
+    async def tunnel(self) -> Tunnel:
+        """The local end of the packet stack that was declared, up and without flows of its own.
+
+        It shares its stacks with every initiate() and listen() that has the same options. Use it in an `async with`.
+        Raises ConfigurationError if no packet stack qualifies, EstablishmentError if its port cannot be bound.
+        """
+        choices, assembly = self._planned(Role.CLIENT)
+        inside = [choice for choice in choices if choice.protocol.tunnel is not None]
+        if not inside:
+            names = ", ".join(sorted({choice.protocol.name for choice in choices}))
+            raise ConfigurationError(f"tunnel(): {names} carries no inner packets; name a stack that does in `stacks`")
+        tunnel = self._open_tunnel(asyncio.get_running_loop(), inside[0], assembly)
+        tunnel.use()
+        return tunnel
+
+    def _open_tunnel(self, loop: asyncio.AbstractEventLoop, choice: StackChoice, assembly: Assembly) -> Tunnel:
+        from .tunnel import open_tunnel  # noqa: PLC0415 -- only packet stacks need one
+
+        protocol = choice.protocol
+        options = registry.options_of(protocol, choice.security)
+        parts = assembly.tunnel(loop, choice)
+        return open_tunnel(loop, parts, options, name=protocol.name, claims=protocol.claims)
 
     # -- adopt ----------------------------------------------------------------------------------------------------
     async def adopt(
@@ -229,12 +300,17 @@ class Preconnection:
 
     def _adopted(self, loop: asyncio.AbstractEventLoop, sock: StreamSocket, *, accepted: bool) -> Connection:
         choices, assembly = self._planned(Role.SERVER if accepted else Role.CLIENT)
+        streams = [choice for choice in choices if choice.protocol.carrier == "tcp"]
+        if not streams:
+            raise ConfigurationError("adopt(): no stack over byte streams qualifies, expected one, as for a TCP socket")
         if accepted:
-            return assembly.server(loop, _one_protocol(choices), LocalEndpoint())()
+            versions = next(one for one in _by_protocol(streams))
+            screener, wrap = assembly.server(loop, versions, LocalEndpoint())
+            return wrap(screener.accept(loop.time()))
         host, port, *_ = sock.getpeername()
         remote = self.remote_endpoints[0] if self.remote_endpoints else RemoteEndpoint(ip_address=host, port=port)
         address = ResolvedAddress(host, port, socket.AF_INET6 if ":" in host else socket.AF_INET)
-        return assembly.client(loop, Candidate(choices[0], Path(), remote, address), self)[1]
+        return assembly.client(loop, Candidate(streams[0], Path(), remote, address), self)[1]
 
     # -- looking without doing ------------------------------------------------------------------------------------
     async def resolve(self) -> tuple[list[LocalEndpoint], list[RemoteEndpoint]]:
@@ -326,6 +402,18 @@ def _discard(connection: Connection) -> None:
     connection.abort()
 
 
+def _accepting(
+    loop: asyncio.AbstractEventLoop, screener: Any, wrap: Callable[[SecurityStack], Connection]
+) -> Callable[[], Connection]:
+    return lambda: wrap(screener.accept(loop.time()))
+
+
+def _inner(candidate: Candidate) -> Address:
+    """The local end that was given for an inner flow."""
+    local = candidate.path.local
+    return ("", 0) if local is None else (local.ip_address or "", local.port or 0)
+
+
 def _families(transport: TransportProperties, path: Path) -> Sequence[int]:
     """What may be used on a path: the family of its local address; IPv4 alone has no temporary addresses."""
     if path.local is not None and path.local.ip_address is not None:
@@ -344,15 +432,23 @@ def _bound(candidate: Candidate) -> Address | None:
     return local.ip_address or wildcard, local.port or 0
 
 
-def _one_protocol(choices: list[StackChoice]) -> list[StackChoice]:
-    """Claims that overlap fail at listen(): one protocol per port, as long as none tells itself apart."""
-    protocols = {choice.protocol.name: choice.protocol for choice in choices}
-    if len(protocols) > 1:
-        names = ", ".join(repr(name) for name in protocols)
+def _by_protocol(choices: list[StackChoice]) -> list[list[StackChoice]]:
+    """The versions of each protocol that is to listen, in its first configuration."""
+    protocols: dict[str, list[StackChoice]] = {}
+    for choice in choices:
+        versions = protocols.setdefault(choice.protocol.name, [])
+        if not versions or choice.configuration == versions[0].configuration:
+            versions.append(choice)
+    found = list(protocols.values())
+    streams = [versions for versions in found if versions[0].protocol.carrier == "tcp"]
+    inside = [versions for versions in found if versions[0].protocol.tunnel is not None]
+    clash = streams if len(streams) > 1 else inside if inside and len(found) > 1 else []
+    if clash:
+        names = ", ".join(repr(versions[0].protocol.name) for versions in (streams if clash is streams else found))
         raise ConfigurationError(
             f"listen(): {names} would share one port, expected one of them: name it in SecurityParameters.stacks"
         )
-    return [choice for choice in choices if choice.configuration == choices[0].configuration]
+    return found
 
 
 def _without_interfaces(transport: TransportProperties) -> None:
@@ -385,63 +481,3 @@ async def _numbered(loop: asyncio.AbstractEventLoop, local: LocalEndpoint) -> Lo
         text = f"listen(): service {local.service!r} is not known: {error.strerror or error}"
         raise EstablishmentError(text, reason=Reason.RESOLUTION_FAILED) from None
     return local.replace(port=found[0].port, service=None)
-
-
-def _bind_all(listen: Listen, locals_: Sequence[LocalEndpoint]) -> list[ListeningSocket]:
-    sockets: list[ListeningSocket] = []
-    try:
-        for local in locals_:
-            if local.ip_address is not None:
-                sockets.append(_bind(listen, (_scoped(local), local.port or 0)))
-            else:
-                sockets += _bind_everywhere(listen, local.port or 0)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _scoped(local: LocalEndpoint) -> str:
-    address = local.ip_address or ""
-    if local.interface and "%" not in address and address.startswith("fe80:"):
-        return f"{address}%{local.interface}"
-    return address
-
-
-def _bind_everywhere(listen: Listen, port: int) -> list[ListeningSocket]:
-    """Both families on one port, or the one that the machine has."""
-    sockets: list[ListeningSocket] = []
-    for wildcard in ("0.0.0.0", "::"):  # noqa: S104 -- a listener without an address asks for all of them
-        try:
-            sockets.append(_bind(listen, (wildcard, port)))
-        except EstablishmentError as error:
-            cause = error.__cause__
-            if not sockets or not isinstance(cause, OSError) or cause.errno not in _NO_SECOND_FAMILY:
-                for sock in sockets:
-                    sock.close()
-                raise
-        else:
-            port = sockets[0].getsockname()[1]
-    return sockets
-
-
-# EADDRINUSE: the first socket serves both families already, as some systems have it.
-_NO_SECOND_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EADDRINUSE}
-
-
-def _bind(listen: Listen, address: Address) -> ListeningSocket:
-    shown = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-    try:
-        return listen(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise EstablishmentError(
-                f"listen(): {shown} is in use; choose another port, or 0 for a free one", reason=Reason.ADDRESS_IN_USE
-            ) from error
-        hint = {
-            errno.EACCES: "; ports below 1024 need a privilege",
-            errno.EADDRNOTAVAIL: "; this machine has no such address",
-        }.get(error.errno or 0, "")
-        text = error.strerror or str(error)
-        raise EstablishmentError(f"listen(): cannot bind {shown}: {text}{hint}") from error

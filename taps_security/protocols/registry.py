@@ -131,7 +131,8 @@ class Descriptor:
     whether a stack so configured has it; what is missing is not provided. A feature that can be left out (resumption,
     say) is answered by what was asked: a prohibited one is not provided. `credentials(security, role)`: what is
     missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit; a protocol
-    that carries inner packets has `tunnel` in their place, and endpoints are addresses inside it. `restore`: a
+    that carries inner packets has `tunnel` in their place, and endpoints are addresses inside it. `claims`: what the
+    datagrams that no route claims begin with; protocols whose claims do not overlap may share a port. `restore`: a
     client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
 
     `from_table(table, private key)`: options from the protocol's table in a profile, whose keys are not the fields of
@@ -150,6 +151,7 @@ class Descriptor:
     client: Callable[[ClientRequest], SecurityStack] | None = None
     screener: Callable[[ServerRequest], StreamScreener | DatagramScreener] | None = None
     tunnel: Callable[[TunnelRequest], TunnelEngine] | None = None
+    claims: tuple[bytes, ...] = (b"",)
     options: type | None = None
     restore: Callable[[bytes], object] | None = None
     from_table: Callable[[Mapping[str, Any], bytes | None], object] | None = None

@@ -8,6 +8,7 @@ port where nobody listens comes back as an ICMP message, which a socket that was
 from __future__ import annotations
 
 import errno
+import socket
 from collections import deque
 
 from ..transport.network import Address, Arrival
@@ -25,9 +26,15 @@ class SimulatedDatagramSocket(SimulatedSocket):
     def __init__(self, host: Host, local: Address, remote: Address | None = None) -> None:
         super().__init__(host)
         self.remote = None if remote is None else (canonical(remote[0]), remote[1])
-        if self.remote is not None and canonical(local[0]) in WILDCARDS.values():
-            local = (host.source_for(self.remote[0]), local[1])
-        self.local = host.bind("udp", local, self)
+        self._bound: list[Address] = []
+        if not local[0] and remote is None:  # every address of both families
+            first = host.bind("udp", (WILDCARDS[socket.AF_INET6], local[1]), self)
+            self._bound = [first, host.bind("udp", (WILDCARDS[socket.AF_INET], first[1]), self)]
+        else:
+            if self.remote is not None and (not local[0] or canonical(local[0]) in WILDCARDS.values()):
+                local = (host.source_for(self.remote[0]), local[1])
+            self._bound = [host.bind("udp", local, self)]
+        self.local = self._bound[0]
         self.max_datagrams = host.network.max_datagrams
         self.dropped = 0  # datagrams that found the receive buffer full
         self._waiting: deque[Packet] = deque()
@@ -135,7 +142,8 @@ class SimulatedDatagramSocket(SimulatedSocket):
     def close(self) -> None:
         """Close at once."""
         if not self.closed:
-            self.host.release("udp", self.local, self)
+            for local in self._bound:
+                self.host.release("udp", local, self)
             self._waiting.clear()
             self.forget()
 

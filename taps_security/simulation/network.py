@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..transport.network import Address, ResolvedAddress, StreamOptions
@@ -274,6 +274,10 @@ class HostNetwork:
     def open_datagram(self, local: Address, remote: Address | None = None) -> SimulatedDatagramSocket:
         """A datagram socket of the current host."""
         return SimulatedDatagramSocket(self._network.current_host(), local, remote)
+
+    def place(self) -> Hashable:
+        """The current host: ports are its own."""
+        return self._network.current_host().name
 
     async def resolve(self, host: str, port: int | str, family: int = 0) -> Sequence[ResolvedAddress]:
         """Addresses of a name that was added to `network.names`, or of a host."""

@@ -10,7 +10,7 @@ A loop that brings its own network has it as its attribute `taps_network`; every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..stack.frozen import frozen, slotted
@@ -148,6 +148,9 @@ class Network(Protocol):
 
     def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
         """A bound datagram socket; with `remote` it is connected, so that ICMP errors come back."""
+
+    def place(self) -> Hashable:
+        """Whose ports these are: two sockets of one place cannot have one address."""
 
     async def resolve(self, host: str, port: int | str, family: int = 0) -> Sequence[ResolvedAddress]:
         """Addresses of a name, in the system's order. Raises OSError (socket.gaierror)."""

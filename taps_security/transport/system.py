@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from .addresses import plain_address, socket_address
 from .network import Address, DatagramSocket, ListeningSocket, ResolvedAddress, StreamOptions, StreamSocket
@@ -78,6 +78,10 @@ class SystemNetwork:
         from .udp import open_udp  # noqa: PLC0415 -- who uses byte streams pays for no datagrams
 
         return open_udp(local, remote)
+
+    def place(self) -> Hashable:
+        """The machine."""
+        return None
 
     async def resolve(self, host: str, port: int | str, family: int = 0) -> Sequence[ResolvedAddress]:
         """Addresses of a name from the system's resolver, in its order. Raises OSError (socket.gaierror)."""

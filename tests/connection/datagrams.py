@@ -10,6 +10,7 @@ from typing import Any
 from taps_security.connection.driver import Driver
 from taps_security.connection.endpoint import Endpoint
 from taps_security.stack.events import CloseKind, HandshakeComplete, RouteIssued, StackEvent, Terminated
+from taps_security.stack.layers import PathFacts
 from taps_security.stack.screening import Create, Drop, Load, Match, NotOurs, Reply
 from taps_security.stack.stack import Transmit
 from taps_security.transport.network import Address, Arrival
@@ -118,6 +119,7 @@ class StubStack:
         self.got: list[tuple[int, bytes, int]] = []
         self.facts: dict[int, Any] = {}
         self.news: list[tuple[Any, ...]] = []
+        self.adopted: list[tuple[object, int]] = []
         self.path = 0
         self.error: Exception | None = None
         self.linger: Any = None
@@ -134,6 +136,9 @@ class StubStack:
             self.events.append(RouteIssued(("stub", self.mine)))
         if self.completes:
             self.events.append(HandshakeComplete({}))
+
+    def adopt(self, seed: object, path: int, now: float) -> None:
+        self.adopted.append((seed, path))
 
     def path_added(self, path: int, facts: Any, now: float) -> None:
         self.facts[path] = facts
@@ -208,7 +213,7 @@ class Bench:
     def _random(self, length: int) -> bytes:
         return next(self.numbers).to_bytes(length, "big")
 
-    def driver(self, stack: StubStack) -> Driver:
+    def driver(self, stack: StubStack, facts: PathFacts | None = None) -> Driver:
         return Driver(self.loop, stack, self.told.append)  # type: ignore[arg-type]
 
     def connect(self, mine: bytes = b"", remote: Address = THERE) -> tuple[Driver, StubStack]:

@@ -162,8 +162,8 @@ def test_a_listener_shares_its_screener_and_keeps_stateful_tickets(requests: Req
     cache = SessionCache()
     security = SecurityParameters(stacks=["toy"])
     made, choices = assemble(requests, Role.SERVER, security, cache)
-    accept = made.server(SimpleNamespace(time=lambda: 5.0), choices, LocalEndpoint(port=1))  # type: ignore[arg-type]
-    first, second = accept(), accept()
+    screener, wrap = made.server(SimpleNamespace(time=lambda: 5.0), choices, LocalEndpoint(port=1))  # type: ignore[arg-type]
+    first, second = (wrap(screener.accept(5.0)) for _ in range(2))
     assert len(requests.servers) == 1
     assert requests.servers[0].versions == ("1",)
     assert (first.stack, first.properties) == ("accepted", PLAIN)

@@ -7,9 +7,9 @@ import errno
 import pytest
 
 from taps_security.connection.endpoint import LINGERING_ENDS, PATHS_PER_STACK, RUNS_PER_TURN
-from taps_security.stack.errors import LocalError, PeerMisbehaved, Reason
+from taps_security.stack.errors import ConfigurationError, LocalError, PeerMisbehaved, Reason
 from taps_security.stack.events import PathNews, RouteIssued, RouteRetired
-from taps_security.stack.screening import Create
+from taps_security.stack.screening import Create, HandOver
 from tests.connection.datagrams import ELSEWHERE, HERE, THERE, Bench, StubScreener, StubStack
 
 
@@ -82,8 +82,8 @@ def test_issued_ids_are_nobodys() -> None:
 
 
 def test_screeners_look_in_order_at_what_nobody_claims(bench: Bench) -> None:
-    first = bench.serve(StubScreener())
-    second = bench.serve(StubScreener({b"n": Create(b"nz")}))
+    first = bench.serve(StubScreener(), claims=(b"1",))
+    second = bench.serve(StubScreener({b"n": Create(b"nz")}), claims=(b"2",))
     for data in (b"d", b"r12345", b"R", b"n", b"?", b"x", b""):
         bench.arrive(data)
     assert first.seen == [b"d", b"r12345", b"R", b"n", b"x"]
@@ -140,12 +140,41 @@ def test_half_open_stacks_are_bounded_and_load_is_told(bench: Bench) -> None:
     assert (bench.endpoint.half_open, bench.endpoint.stacks) == (3, 4)  # established at once
 
 
+def test_claims_that_overlap_fail_before_anything_is_served(bench: Bench) -> None:
+    bench.serve(claims=(b"ab", b"c"))
+    for claims in ((b"a",), (b"abc",), (b"",), (b"x", b"c")):
+        with pytest.raises(ConfigurationError, match="two protocols on port"):
+            bench.serve(claims=claims)
+    screener = bench.serve(claims=(b"b", b"d"))
+    bench.endpoint.stop_serving(screener)
+    bench.serve(claims=(b"b",))
+
+
+def test_a_stack_for_which_there_is_no_room_is_never_started(bench: Bench) -> None:
+    screener = StubScreener()
+    bench.endpoint.serve(screener, lambda stack, facts: None)  # type: ignore[arg-type]
+    bench.arrive(b"ca", remote=ELSEWHERE)
+    assert bench.endpoint.noise == {"no room": 1}
+    assert bench.endpoint.stacks == 0
+
+
+def test_what_is_handed_over_goes_to_the_stack_that_has_the_route(bench: Bench) -> None:
+    bench.serve(StubScreener({b"h": HandOver(("stub", b"m"), "a seed"), b"g": HandOver(("stub", b"?"), "another")}))
+    _, stack = bench.connect(b"m")
+    bench.arrive(b"h", remote=ELSEWHERE)
+    bench.arrive(b"g", remote=ELSEWHERE)
+    ((seed, path),) = stack.adopted
+    assert seed == "a seed"
+    assert path in stack.facts  # it came by a path that the stack did not have
+    assert bench.endpoint.noise == {"handed over to nobody": 1}
+
+
 def test_a_stopped_listener_keeps_who_is_established(bench: Bench) -> None:
     screener = bench.serve()
     bench.arrive(b"ca", remote=ELSEWHERE)
     screener.completes = True
     bench.arrive(b"cb", remote=THERE)
-    bench.endpoint.stop_serving()
+    bench.endpoint.stop_serving(screener)
     assert [stack.error is not None for stack in screener.stacks] == [True, False]
     assert not bench.endpoint.closed
     bench.arrive(b"b")

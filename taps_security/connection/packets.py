@@ -1,0 +1,147 @@
+"""Raw inner IP packets of a tunnel: for programs with an IP stack of their own, as a TUN device is."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from ..stack.errors import LocalError, TapsError
+from ..stack.events import Buffer, FlowKind, Received, StackEvent
+from ..stack.stack import DEFAULT_SEND_OPTIONS
+from ..stack.tunnel import TunnelEngine
+from .group import Flow, Group
+from .waiter import Waiter
+
+if TYPE_CHECKING:
+    from .tunnel import Tunnel
+
+WAITING = 4096  # packets that wait for receive(); more are dropped, as a full queue of a device would
+KEPT_ROUTES = 4096  # destinations whose peer is remembered
+
+
+class PacketFlow(Flow):
+    """The packets of one peer. They all go to the one Packets object."""
+
+    __slots__ = ("packets",)
+
+    packets: Packets
+
+    def _handle(self, event: StackEvent) -> None:
+        if type(event) is Received:
+            self.packets.received(event)
+        else:
+            super()._handle(event)
+
+    def _over(self, error: Exception | None) -> None:
+        super()._over(error)
+        self.packets.left(self)
+
+
+class Packets:
+    """Sends packets to the peers that cryptokey routing names, and receives those that no datagram flow claims."""
+
+    def __init__(self, tunnel: Tunnel, engine: TunnelEngine) -> None:
+        self._tunnel = tunnel
+        self._engine = engine
+        self._flows: dict[Group, PacketFlow] = {}
+        self._routes: dict[bytes, PacketFlow | None] = {}
+        self._waiting: deque[Buffer] = deque()
+        self._receiver: Waiter | None = None
+        self._closed = False
+        self.dropped = 0  # came while too many waited, or were sent to nobody
+
+    # -- for the application --------------------------------------------------------------------------------------
+    async def receive(self) -> list[Buffer]:
+        """All packets that are there, at least one; views are lent, as by Connection.receive_views()."""
+        while not self._waiting:
+            if self._closed:
+                raise LocalError("receive(): the packets of this tunnel were let go of")
+            if self._receiver is not None:
+                raise LocalError("receive(): another receive() is waiting; await one at a time")
+            self._receiver = Waiter(self._tunnel.loop)
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        packets = list(self._waiting)
+        self._waiting.clear()
+        return packets
+
+    async def send(self, packets: Sequence[Buffer]) -> None:
+        """Send whole IP packets. What has no route, is too large, or finds its queue full is dropped and counted."""
+        for packet in packets:
+            destination = bytes(packet[16:20] if packet[:1] and packet[0] >> 4 == 4 else packet[24:40])
+            try:
+                flow = self._routes[destination]
+            except KeyError:
+                flow = await self._route(destination)
+            if flow is None:
+                self.dropped += 1
+                continue
+            driver = flow.driver
+            try:
+                if not driver.stack.send(flow.flow, (packet,), DEFAULT_SEND_OPTIONS, driver.clock()):
+                    driver.pump()
+                    if not driver.stack.send(flow.flow, (packet,), DEFAULT_SEND_OPTIONS, driver.clock()):
+                        self.dropped += 1
+            except TapsError:
+                self.dropped += 1  # larger than the tunnel's MTU
+            if not driver.will_pump:
+                driver.schedule()
+
+    def close(self) -> None:
+        """Let go: from now on the tunnel answers for itself again."""
+        if not self._closed:
+            self._closed = True
+            for flow in tuple(self._flows.values()):
+                flow.abort()
+            if self._receiver is not None:
+                self._receiver.wake()
+            self._tunnel.left(self)
+
+    # -- for the tunnel -------------------------------------------------------------------------------------------
+    def join(self, group: Group) -> PacketFlow:
+        """A peer has a stack."""
+        flow = self._flows.get(group)
+        if flow is None:
+            opened = group.open(FlowKind.PACKET, None, PacketFlow)
+            assert isinstance(opened, PacketFlow)
+            flow = self._flows[group] = opened
+            flow.packets = self
+            self._routes.clear()
+        return flow
+
+    def routes_changed(self) -> None:
+        """Allowed addresses have changed."""
+        self._routes.clear()
+
+    def received(self, event: Received) -> None:
+        """Packets of one peer."""
+        if len(self._waiting) < WAITING:
+            for chunk in event.chunks:
+                self._waiting.append(chunk if self._receiver is not None else bytes(chunk))
+        else:
+            self.dropped += len(event.chunks)
+        event.chunks.clear()
+        if self._receiver is not None:
+            self._receiver.wake()
+
+    def left(self, flow: PacketFlow) -> None:
+        """A stack is over."""
+        self._routes.clear()
+        self._flows = {group: other for group, other in self._flows.items() if other is not flow}
+
+    async def _route(self, destination: bytes) -> PacketFlow | None:
+        peer = flow = None
+        try:
+            peer = self._engine.route(str(ip_address(destination)))
+            if peer is not None:
+                flow = self.join(await self._tunnel.group_of(peer))
+        except (ValueError, TapsError):
+            return None  # no IP packet, or a peer that cannot be reached now
+        if len(self._routes) >= KEPT_ROUTES:
+            self._routes.clear()
+        self._routes[destination] = flow
+        return flow
