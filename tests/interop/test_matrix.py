@@ -7,14 +7,29 @@ import sys
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.interop.ours import PEERS
 
 FOLDER = Path(__file__).parent
-TABLES = [(peer, role) for peer in PEERS for role in ("server", "client")]
+
+
+class Table(NamedTuple):
+    """One table of the matrix: of which protocol's features, with which peer, in which role of the peer."""
+
+    protocol: str
+    peer: str
+    role: str
+
+
+TABLES = [
+    *(Table("tls", peer, role) for peer in PEERS for role in ("server", "client")),
+    *(Table("wireguard", "wireguard-go", role) for role in ("responder", "initiator")),
+]
+# Files whose every test with parameters stands in the matrix.
+FULL = ("test_peer_servers.py", "test_peer_clients.py", "test_wireguard.py", "test_wireguard_tshark.py")
 
 
 @cache
@@ -31,14 +46,26 @@ def collected() -> frozenset[str]:
     return frozenset(line.rpartition("/")[2] for line in ran.stdout.splitlines() if "::" in line)
 
 
-def cells() -> list[tuple[str, str, str, Any]]:
-    return [(p, r, f, matrix().get(p, {}).get(r, {}).get(f)) for p, r in TABLES for f in matrix()["features"]]
+def cells() -> list[tuple[Table, str, Any]]:
+    return [
+        (table, feature, matrix().get(table.peer, {}).get(table.role, {}).get(feature))
+        for table in TABLES
+        for feature in matrix()["features"][table.protocol]
+    ]
+
+
+def belongs(table: Table, cell: str) -> bool:
+    """Whether the test of this id is one with that peer in that role."""
+    if table.protocol == "tls":
+        return f"test_peer_{table.role}s.py::" in cell and f"[{table.peer}" in cell
+    only = {"responder": "test_cookie_taken", "initiator": "test_cookie_given"}
+    return cell.startswith("test_wireguard") and (f"[{table.role}" in cell or cell.endswith(only[table.role]))
 
 
 def test_no_cell_is_blank() -> None:
     blank = [
-        f"{peer}.{role}.{feature}"
-        for peer, role, feature, cell in cells()
+        f"{table.peer}.{table.role}.{feature}"
+        for table, feature, cell in cells()
         if not (isinstance(cell, str) and cell) and not (isinstance(cell, dict) and len(cell.get("reason", "")) > 10)
     ]
     assert not blank
@@ -50,20 +77,21 @@ def test_every_id_exists() -> None:
 
 
 def test_every_cell_names_its_own_peer_and_role() -> None:
-    wrong = [
-        cell
-        for peer, role, _, cell in cells()
-        if isinstance(cell, str) and (f"test_peer_{role}s.py::" not in cell or f"[{peer}" not in cell)
-    ]
+    wrong = [cell for table, _, cell in cells() if isinstance(cell, str) and not belongs(table, cell)]
     assert not wrong
 
 
 def test_every_test_with_a_peer_stands_in_the_matrix() -> None:
     named = {cell for *_, cell in cells() if isinstance(cell, str)}
-    forgotten = {test for test in collected() if test.startswith("test_peer_")} - named
+    forgotten = {test for test in collected() if test.startswith(FULL)} - named
     assert not forgotten
 
 
-@pytest.mark.parametrize(("peer", "role"), TABLES)
-def test_no_table_has_unknown_features(peer: str, role: str) -> None:
-    assert set(matrix()[peer][role]) <= set(matrix()["features"])
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"{table.peer}.{table.role}")
+def test_no_table_has_unknown_features(table: Table) -> None:
+    assert set(matrix()[table.peer][table.role]) <= set(matrix()["features"][table.protocol])
+
+
+def test_every_table_is_looked_at() -> None:
+    written = {(peer, role) for peer in set(matrix()) - {"features"} for role in matrix()[peer]}
+    assert written == {(table.peer, table.role) for table in TABLES}

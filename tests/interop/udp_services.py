@@ -7,6 +7,10 @@ swap HOST PORT COUNT SIZE WINDOW [SOURCE]
                                as it was; writes {"count", "octets", "repeated", "seconds"}
 pump HOST PORT COUNT SIZE      send COUNT datagrams without waiting, then ask the sink how many came; writes its answer
 ping HOST PORT COUNT SIZE      COUNT round trips, one at a time; writes {"count", "seconds", "lost"}
+relay HOST PORT OURS OURS_PORT OUTSIDE OUTSIDE_PORT THEIRS THEIRS_PORT
+                               a translator of addresses: what comes to HOST:PORT goes to THEIRS from OUTSIDE, what
+                               comes to OUTSIDE goes to OURS from HOST:PORT; on a line of input it forgets its outside
+                               port and takes a new one; writes "ready" at first, and each time
 
 Blocking sockets of the standard library and nothing of this project: what these programs see is the kernel and the
 tunnel alone. All write one line of JSON on standard output, except where "ready" is said.
@@ -16,9 +20,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import sys
 import time
+from typing import cast
 
 REPEAT = 0.5  # seconds without any answer until datagrams are sent again
 GIVE_UP = 30.0  # seconds without any answer until the program gives up
@@ -127,6 +133,23 @@ def pump(host: str, port: int, count: int, size: int) -> None:
     tell(json.dumps({"sent": count, "count": int(came), "octets": int(octets), "seconds": seconds}))
 
 
+def relay(host: str, port: int, *ends: object) -> None:
+    """For ever, between two ends; see above."""
+    ours, outside, theirs = (cast(tuple[str, int], ends[at : at + 2]) for at in (0, 2, 4))
+    inner, outer = open_socket(host, port, bind=True), open_socket(*outside, bind=True)
+    tell("ready")
+    while True:
+        readable, _, _ = select.select([inner, outer, sys.stdin], [], [])
+        if inner in readable:
+            outer.sendto(inner.recv(65536), theirs)
+        if outer in readable:
+            inner.sendto(outer.recv(65536), ours)
+        if sys.stdin in readable and sys.stdin.readline():
+            outer.close()
+            outer = open_socket(outside[0], 0, bind=True)
+            tell("ready")
+
+
 def ping(host: str, port: int, count: int, size: int) -> None:
     """Round trips, one at a time."""
     sock = open_socket(host, port, bind=False)
@@ -153,7 +176,7 @@ def ping(host: str, port: int, count: int, size: int) -> None:
 def main() -> None:
     """Do the work that the command line names."""
     work, host, port, *rest = sys.argv[1:]
-    works = {"echo": echo, "sink": sink, "swap": swap, "pump": pump, "ping": ping}
+    works = {"echo": echo, "sink": sink, "swap": swap, "pump": pump, "ping": ping, "relay": relay}
     works[work](host, int(port), *(int(word) if word.isdigit() else word for word in rest))  # type: ignore[operator]
 
 
