@@ -26,3 +26,4 @@ SOURCE_RATE: Final = 20.0  # initiations per second from one source under load, 
 SOURCE_BURST: Final = 5  # at once: wireguard-go's figures
 MAX_SOURCES: Final = 4096  # whose rates are remembered; a further one waits until another is forgotten (0.5 MiB)
 INDEX_SIZE: Final = 4  # octets; an index has no meaning, so that it stays as it came
+INDEX_ATTEMPTS: Final = 64  # at an index that nobody has: with a million in use, one in four thousand is taken
