@@ -113,7 +113,7 @@ class SourceRates:
             if len(self._due) >= MAX_SOURCES:
                 return Reason.TOO_MANY_SOURCES
         due = now if due is None else max(due, now)
-        if due - now > (SOURCE_BURST - 1) / SOURCE_RATE:
+        if due - now > (SOURCE_BURST - 0.5) / SOURCE_RATE:  # the half is for rounding
             return Reason.TOO_FREQUENT
         self._due[source] = due + 1 / SOURCE_RATE
         return None
