@@ -1,4 +1,8 @@
-"""What `taps serve` does with a connection: echo (RFC 862), discard (RFC 863), chargen (RFC 864), cat."""
+"""What `taps serve` does with a connection: echo (RFC 862), discard (RFC 863), chargen (RFC 864), cat.
+
+The RFCs have a way for streams and one for messages. Messages have no end: such a connection is over when nothing has
+come for `idle` seconds (None: not before its stack is).
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,26 @@ from collections.abc import Awaitable, Callable
 from types import MappingProxyType
 
 from ..connection.connection import Connection
-from .relay import Input, Manner, Output, Traffic, relay
+from .relay import Input, Manner, Output, Traffic, arrivals, keeps_messages, relay
 
-App = Callable[[Connection, Traffic], Awaitable[None]]
+App = Callable[[Connection, Traffic, float | None], Awaitable[None]]
 
 _PRINTABLE = bytes(range(32, 127))
 _LINE = 72  # characters, RFC 864
+DATAGRAM = 512  # characters at most, RFC 864
 # Every line begins one character later; after 95 of them the pattern begins again.
 PATTERN = b"".join((_PRINTABLE * 2)[start : start + _LINE] + b"\r\n" for start in range(len(_PRINTABLE)))
 
 
-async def echo(connection: Connection, traffic: Traffic) -> None:
+async def echo(connection: Connection, traffic: Traffic, idle: float | None = None) -> None:
     """Everything goes back; the peer's end is answered by ours."""
+    if keeps_messages(connection):
+        async for messages in arrivals(connection, idle):
+            for each in messages:
+                traffic.received += len(each)
+                await connection.send(each)
+                traffic.sent += len(each)
+        return
     while True:
         message = await connection.receive()
         traffic.received += len(message.data)
@@ -30,16 +42,29 @@ async def echo(connection: Connection, traffic: Traffic) -> None:
             return
 
 
-async def discard(connection: Connection, traffic: Traffic) -> None:
+async def discard(connection: Connection, traffic: Traffic, idle: float | None = None) -> None:
     """Nothing goes back; the peer's end is answered by ours."""
+    if keeps_messages(connection):
+        async for messages in arrivals(connection, idle):
+            traffic.received += sum(map(len, messages))
+        return
     while chunks := await connection.receive_views():
         traffic.received += sum(map(len, chunks))
         del chunks  # lent memory
     await connection.send(b"", final=True)
 
 
-async def chargen(connection: Connection, traffic: Traffic) -> None:
-    """Characters until the peer has ended; what it sends is dropped."""
+async def chargen(connection: Connection, traffic: Traffic, idle: float | None = None) -> None:
+    """Characters until the peer has ended; what it sends is dropped. Of messages, one for each that comes."""
+    if keeps_messages(connection):
+        async for messages in arrivals(connection, idle):
+            traffic.received += sum(map(len, messages))
+            for _ in messages:
+                start = traffic.sent % len(PATTERN)
+                answer = (PATTERN + PATTERN)[start : start + DATAGRAM]
+                await connection.send(answer)
+                traffic.sent += len(answer)
+        return
     sending = asyncio.ensure_future(_generate(connection, traffic))
     try:
         listening = asyncio.ensure_future(_drop(connection, traffic))
@@ -76,11 +101,11 @@ class Cat:
         self._turn = asyncio.Lock()
         self._source: Input | None = None
 
-    async def __call__(self, connection: Connection, traffic: Traffic) -> None:
+    async def __call__(self, connection: Connection, traffic: Traffic, idle: float | None = None) -> None:
         async with self._turn:
             if self._source is None:
                 self._source = Input()
-            await relay(connection, self._source, Output(), Manner(), traffic)
+            await relay(connection, self._source, Output(), Manner(idle=idle), traffic)
 
 
 # Each makes the app for one run of the command.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -126,7 +127,7 @@ def status(
     json_: Json = False,
 ) -> None:
     """What runs behind `taps serve --control SOCKET`: per peer its stack, keys and their age, traffic."""
-    from .pictures import console, peers_table  # noqa: PLC0415
+    from .pictures import console, peers_table, tunnel_text  # noqa: PLC0415
     from .status import ask  # noqa: PLC0415
 
     with reporting(verbose=False):
@@ -145,6 +146,8 @@ def status(
         screen.print(f"{words['served']} served so far, {len(words['peers'])} here now")
         if words["peers"]:
             screen.print(peers_table(words["peers"]))
+        for tunnel in words.get("tunnels", ()):
+            screen.print(tunnel_text(tunnel, time.time()), end="")
 
 
 # ---------------------------------------------------------------------------------------------------------- connect
@@ -156,7 +159,10 @@ def connect(
     selection: Selection,
     general: General,
     target: Target = None,
-    message_mode: Annotated[Literal["stream", "lines"], typer.Option(help="What one message is.")] = "stream",
+    message_mode: Annotated[
+        Literal["stream", "lines", "datagram"],
+        typer.Option(help="What one message is: whatever fits, a line, or each read of the input."),
+    ] = "stream",
     session_file: SessionPath = None,
     update_keys_every: Annotated[
         int,
@@ -165,7 +171,10 @@ def connect(
     wait: Annotated[
         float | None,
         typer.Option(
-            metavar="S", min=0, help="At the end of input, wait that long for the peer's end; default: for ever."
+            metavar="S",
+            min=0,
+            help="At the end of input, wait that long for the peer's end; default: for ever. Where messages have no "
+            "end: until nothing came for so long; default: 1.",
         ),
     ] = None,
     timeout: Timeout = None,
@@ -177,11 +186,14 @@ def connect(
     from .relay import Manner  # noqa: PLC0415
 
     with reporting(verbose=general.verbose):
+        if message_mode == "datagram":
+            selection.imply("preserve_msg_boundaries")
         declared = declare(credentials, selection, Role.CLIENT, server_name=peer.server_name)
+        lines, datagrams = message_mode == "lines", message_mode == "datagram"
         call = room.Call(
             remote=remote_endpoint(target, declared.profile),
             declared=declared,
-            manner=Manner(lines=message_mode == "lines", update_every=update_keys_every, wait=wait),
+            manner=Manner(lines=lines, datagrams=datagrams, update_every=update_keys_every, wait=wait),
             timeout=timeout,
             explain=explain,
             report=json_,
@@ -239,6 +251,12 @@ def serve(
     grace: Annotated[
         float, typer.Option(metavar="S", min=0, help="At SIGTERM, connections have that long to finish.")
     ] = 5.0,
+    idle: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=0.001, help="Where messages have no end: a connection ends when nothing came for so long."
+        ),
+    ] = 60.0,
     control: Annotated[Path | None, typer.Option(metavar="SOCKET", help="A unix socket for `taps status`.")] = None,
 ) -> None:
     """Serve an app; prints `ready STACK HOST:PORT` for each stack once it accepts."""
@@ -252,6 +270,7 @@ def serve(
             app=application,
             once=once,
             grace=grace,
+            idle=idle,
             control=control,
             key_log=general.key_log(),
             verbose=general.verbose,

@@ -102,6 +102,13 @@ class Selection:
         list[str], typer.Option(metavar="P", help="A property it must not have.", rich_help_panel=_SELECTION)
     ] = field(default_factory=list)
 
+    def imply(self, name: str) -> None:
+        """Require a property about which nothing was said."""
+        known = TransportProperties()
+        words = [each for word in _WORDS for each in getattr(self, word) if known.has(each)]
+        if name not in map(TransportProperties.canonical, words):
+            self.require = [*self.require, name]
+
 
 @dataclass(slots=True)
 class Peer:

@@ -191,7 +191,51 @@ def peers_table(peers: Iterable[Words]) -> Table:
     return table
 
 
+def tunnel_text(tunnel: Words, now: float) -> Text:
+    """The local end of packet stacks and its peers, as `wg show` has them. `now`: unix seconds."""
+    picture = Text()
+    picture.append(f"\ntunnel: {tunnel['stack']}\n", style="bold green")
+    picture.append(f"  addresses: {', '.join(tunnel['addresses']) or '(none)'}\n  listening port: {tunnel['port']}\n")
+    for peer in tunnel["peers"]:
+        picture.append(f"\npeer: {peer['public_key']}\n", style="bold yellow")
+        for name, value in _peer_words(peer, now).items():
+            if value:
+                picture.append(f"  {name}: {value}\n")
+    return picture
+
+
+def _peer_words(peer: Words, now: float) -> dict[str, str]:
+    handshake, transfer, keepalive = peer["latest_handshake"], peer["transfer"], peer["persistent_keepalive"]
+    moved = any(transfer.values())
+    return {
+        "preshared key": "(hidden)" if peer["preshared_key"] else "",
+        "endpoint": peer["endpoint"] or "",
+        "allowed ips": ", ".join(peer["allowed_ips"]) or "(none)",
+        "latest handshake": ago(now - handshake) if handshake else "",
+        "transfer": f"{octets(transfer['received'])} received, {octets(transfer['sent'])} sent" if moved else "",
+        "persistent keepalive": f"every {_many(keepalive, 'second')}" if keepalive else "",
+        "flows": str(peer["flows"]) if peer["flows"] else "",
+        "keys": ", ".join(f"{key['generation']} {key['direction']} {key['age']:.0f} s" for key in peer["keys"]),
+    }
+
+
 # ------------------------------------------------------------------------------------------------------------- words
+def ago(seconds: float) -> str:
+    """How long ago, in words: `1 hour, 2 minutes, 3 seconds ago`."""
+    left, words = int(seconds), []
+    if left <= 0:
+        return "now"
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        count, left = divmod(left, size)
+        if count:
+            words.append(_many(count, unit))
+    return f"{', '.join(words)} ago"
+
+
+def _many(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
 def octets(number: float) -> str:
     """A number of octets, short."""
     for unit in ("B", "KiB", "MiB"):

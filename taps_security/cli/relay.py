@@ -3,6 +3,8 @@
 Descriptors keep their flags, because other processes share them: nothing is set non-blocking. Input is read when the
 loop says that there is some; output that can make us wait (pipes, terminals, sockets) takes pieces of at most
 PIPE_BUF, which never block once the descriptor was reported writable. Files are read and written at once.
+
+Connections that keep messages have no end of their own: there a side is over when nothing has come for a while.
 """
 
 from __future__ import annotations
@@ -11,16 +13,18 @@ import asyncio
 import os
 import select
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..connection.connection import Connection
+from ..connection.messages import MessageConnection
 from ..stack.events import Buffer
 
 PIECE = 64 * 1024  # octets per read: larger ones cost an allocation from the system each time
 MAX_LINE = 1024 * 1024  # octets of a line that has no end; then it goes as it is
+QUIET = 1.0  # seconds without a message after which one that has sent everything ends, unless told otherwise
 _PIPE_SIZE = 1024 * 1024  # what a pipe may hold, where the system lets us say so
 
 
@@ -149,6 +153,38 @@ class Lines:
         return [held] if held else []
 
 
+# ---------------------------------------------------------------------------------------------------------- messages
+def keeps_messages(connection: Connection) -> TypeGuard[MessageConnection]:
+    """Whether a connection carries messages, none of which is the last."""
+    return isinstance(connection, MessageConnection)
+
+
+async def arrivals(connection: MessageConnection, idle: float | None = None) -> AsyncIterator[list[bytes]]:
+    """Messages as they come, all that are there at a time, until the peer has ended or nothing came for `idle` seconds.
+
+    Raises what ended the connection.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(idle) as patience:
+                first = await anext(connection, None)
+        except TimeoutError:
+            if patience.expired():
+                return
+            raise
+        if first is None:
+            return
+        messages = [bytes(first)]
+        while (more := connection.take_received()) is not None:
+            messages.append(bytes(more))
+        yield messages
+
+
+def cut(piece: bytes, limit: int) -> list[bytes]:
+    """A piece of a stream as messages of at most `limit` octets."""
+    return [piece[start : start + limit] for start in range(0, len(piece), limit)]
+
+
 # ------------------------------------------------------------------------------------------------------------- relay
 @dataclass(slots=True)
 class Traffic:
@@ -160,20 +196,26 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How to relay. `lines`: one message per line. `update_every`: new keys after so many sends; 0: never by itself.
-    `wait`: seconds for the peer's end, once our input has ended; None: for ever.
+    """How to relay. `lines`: one message per line. `datagrams`: one message per read of the input. Neither: a stream.
+
+    `update_every`: new keys after so many sends; 0: never by itself. `wait`: seconds for the peer's end, once our input
+    has ended; None: for ever. Where there are messages and no end: seconds without a message; None: QUIET.
+    `idle`: seconds without a message after which the peer counts as gone there; None: not before the connection ends.
     """
 
     lines: bool = False
+    datagrams: bool = False
     update_every: int = 0
     wait: float | None = None
+    idle: float | None = None
 
 
 async def relay(connection: Connection, source: Input, sink: Output, manner: Manner, traffic: Traffic) -> None:
     """Input to the peer, the peer's octets to output, until both have ended.
 
     At the end of input our side is half closed. When the peer has ended first, what can be read of the input without
-    waiting is still sent. Raises what ended the connection, and BrokenPipeError when output is closed.
+    waiting is still sent. Messages are relayed until our input has ended and it is quiet. Raises what ended the
+    connection, and BrokenPipeError when output is closed.
     """
     sending = asyncio.ensure_future(_send(connection, source, manner, traffic))
     receiving = asyncio.ensure_future(_receive(connection, sink, manner, traffic))
@@ -184,7 +226,10 @@ async def relay(connection: Connection, source: Input, sink: Output, manner: Man
             await sending
         elif sending.done():
             broken = sending.exception() is not None  # then what came before the end is still to be written
-            await asyncio.wait({receiving}, timeout=None if broken else manner.wait)
+            if keeps_messages(connection):
+                await _quiet(receiving, traffic, 0.0 if broken else manner.wait)
+            else:
+                await asyncio.wait({receiving}, timeout=None if broken else manner.wait)
         for task in (receiving, sending):
             if task.done():
                 task.result()
@@ -194,10 +239,27 @@ async def relay(connection: Connection, source: Input, sink: Output, manner: Man
         await asyncio.gather(sending, receiving, return_exceptions=True)
 
 
+async def _quiet(receiving: asyncio.Task[None], traffic: Traffic, wait: float | None) -> None:
+    """Until nothing has come for `wait` seconds, or nothing will."""
+    before = -1
+    while not receiving.done() and traffic.received != before:
+        before = traffic.received
+        await asyncio.wait({receiving}, timeout=QUIET if wait is None else wait)
+
+
+def _messages(piece: bytes, connection: Connection, lines: Lines, manner: Manner) -> Iterable[bytes]:
+    """What of one read of the input becomes one send each."""
+    if manner.lines:
+        return lines.feed(piece)
+    if keeps_messages(connection) and not manner.datagrams:
+        return cut(piece, connection.send_limit)
+    return (piece,)
+
+
 async def _send(connection: Connection, source: Input, manner: Manner, traffic: Traffic) -> None:
     lines, sends = Lines(), 0
     while piece := await source.read():
-        for message in lines.feed(piece) if manner.lines else (piece,):
+        for message in _messages(piece, connection, lines, manner):
             await connection.send(message)
             traffic.sent += len(message)
             sends += 1
@@ -206,11 +268,17 @@ async def _send(connection: Connection, source: Input, manner: Manner, traffic: 
     for message in lines.rest():
         await connection.send(message)
         traffic.sent += len(message)
-    await connection.send(b"", final=True)
+    if not keeps_messages(connection):
+        await connection.send(b"", final=True)
 
 
 async def _receive(connection: Connection, sink: Output, manner: Manner, traffic: Traffic) -> None:
     lines = Lines()
+    if keeps_messages(connection):
+        async for messages in arrivals(connection, manner.idle):
+            await sink.write([_line(message) for message in messages] if manner.lines else messages)
+            traffic.received += sum(map(len, messages))
+        return
     while chunks := await connection.receive_views():
         traffic.received += sum(map(len, chunks))
         if manner.lines:
@@ -218,3 +286,8 @@ async def _receive(connection: Connection, sink: Output, manner: Manner, traffic
         else:
             await sink.write(chunks)
     await sink.write(lines.rest())
+
+
+def _line(message: bytes) -> bytes:
+    """A message as a line of its own."""
+    return message if message.endswith(b"\n") else message + b"\n"

@@ -21,21 +21,26 @@ from ..stack.errors import TapsError
 from .apps import APPS, App
 from .errors import say, told
 from .options import Declared
-from .relay import Traffic
+from .relay import Traffic, keeps_messages
 from .status import ControlSocket
 
 GRACE = 5.0  # seconds that connections have to finish after SIGTERM
+IDLE = 60.0  # seconds without a message after which a connection without an end of its own is over
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What to serve, where and how. `grace`: seconds for connections that are open at SIGTERM."""
+    """What to serve, where and how. `grace`: seconds for connections that are open at SIGTERM.
+
+    `idle`: seconds without a message after which a connection that has no end of its own is over.
+    """
 
     local: LocalEndpoint
     declared: Declared
     app: str = "echo"
     once: bool = False
     grace: float = GRACE
+    idle: float = IDLE
     control: Path | None = None
     key_log: KeyLog | None = None
     verbose: bool = False
@@ -99,7 +104,7 @@ class _Server:
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._app: App = APPS[service.app]()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Connection] = {}
         self._peers: dict[Served, None] = {}
         self._served = 0
         self._began = self._loop.time()
@@ -160,8 +165,8 @@ class _Server:
                 continue
             self._served += 1
             task = self._loop.create_task(self._serve(connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = connection
+            task.add_done_callback(self._tasks.pop)
 
     async def _serve(self, connection: Connection) -> None:
         peer = Served(connection, self._loop.time())
@@ -169,7 +174,7 @@ class _Server:
         try:
             async with connection:
                 self._tell(f"{place(connection.remote_endpoint)} is here")
-                await self._app(connection, peer.traffic)
+                await self._app(connection, peer.traffic, self._service.idle)
         except (TapsError, OSError) as error:
             self._failure = error
             say(f"{place(connection.remote_endpoint)}: {told(error)[1]}")
@@ -185,16 +190,18 @@ class _Server:
 
     # -- the end --------------------------------------------------------------------------------------------------
     async def _end(self) -> None:
-        """Accept nothing more; connections have `grace` seconds, unless we are interrupted."""
+        """Accept nothing more; connections that have an end get `grace` seconds to it, unless we are interrupted."""
         for _, listener in self._listening:
             listener.stop()
         try:
-            if self._tasks and self._stop.is_set():
-                await asyncio.wait(self._tasks, timeout=self._service.grace)
+            ending = [task for task, connection in self._tasks.items() if not keeps_messages(connection)]
+            if ending and self._stop.is_set():
+                await asyncio.wait(ending, timeout=self._service.grace)
         finally:
-            for task in self._tasks:
+            tasks = tuple(self._tasks)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def as_json(self) -> dict[str, Any]:
         """What runs here, for `taps status`."""
@@ -209,6 +216,16 @@ class _Server:
                 for address in listener.addresses
             ],
             "peers": [peer.as_json(now) for peer in self._peers],
+            "tunnels": [
+                {
+                    "stack": name,
+                    "port": listener.tunnel.port,
+                    "addresses": list(listener.tunnel.addresses),
+                    "peers": [{**peer, "keys": alive(peer["keys"], now)} for peer in listener.tunnel.status()],
+                }
+                for name, listener in self._listening
+                if listener.tunnel is not None
+            ],
         }
 
 

@@ -1,6 +1,6 @@
 """`taps status`, and the control socket of `taps serve` behind it: one JSON object per line, both ways.
 
-{"command": "status"}  ->  {"app": ..., "age": ..., "served": ..., "stacks": [...], "peers": [...]}
+{"command": "status"}  ->  {"app": ..., "age": ..., "served": ..., "stacks": [...], "peers": [...], "tunnels": [...]}
 anything else          ->  {"error": "..."}
 """
 

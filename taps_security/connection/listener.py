@@ -18,6 +18,7 @@ from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .sources import Source
+    from .tunnel import Tunnel
 
 _TASK = "taps_security handler"  # the name of each: a name of its own takes time and memory
 
@@ -49,6 +50,7 @@ class Listener:
         self.stopped = False
         self.dropped = 0  # unfinished connections dropped for younger ones
         self.addresses: tuple[Address, ...] = ()
+        self.tunnel: Tunnel | None = None  # inside which the port is, if it is inside one
 
     def attach(self, source: Source) -> None:
         """A further source of connections; the listener owns it from now on."""

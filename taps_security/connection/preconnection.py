@@ -240,7 +240,7 @@ class Preconnection:
         assembly: Assembly,
         locals_: list[LocalEndpoint],
     ) -> None:
-        tunnel = self._open_tunnel(loop, choice, assembly)
+        listener.tunnel = tunnel = self._open_tunnel(loop, choice, assembly)
         try:
             for local in locals_:
                 listener.attach(tunnel.listen(listener, (local.ip_address or "", local.port or 0)))

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 import taps_security as taps
-from taps_security.cli.apps import APPS, PATTERN, App, chargen, discard, echo
+from taps_security.cli.apps import APPS, DATAGRAM, PATTERN, App, chargen, discard, echo
 from taps_security.cli.relay import Traffic
+from tests.cli.test_relay import Messages
 from tests.support.pki import SERVER_NAME, Pki
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("no_leaks")]
@@ -22,7 +23,7 @@ async def connected(pki: Pki, app: App) -> AsyncIterator[tuple[taps.Connection, 
     traffic = Traffic()
 
     async def serve(connection: taps.Connection) -> None:
-        await app(connection, traffic)
+        await app(connection, traffic, None)
 
     files = pki.files(pki.leaf())
     server = taps.SecurityParameters(identity=taps.Identity.file(files.certificate, files.key))
@@ -86,3 +87,35 @@ def test_the_pattern_is_that_of_the_rfc() -> None:
     assert lines[0].startswith(" !\"#$%&'()*+,-./0123456789")
     assert lines[1].startswith("!\"#$%&'()*+,-./0123456789")
     assert set(APPS) == {"echo", "discard", "chargen", "cat"}
+
+
+# ---------------------------------------------------------------------------------------------------------- messages
+async def answers(app: App, *messages: bytes) -> tuple[list[bytes], Traffic]:
+    """What an app sends to a peer that says all this and falls silent."""
+    peer, traffic = Messages(*messages), Traffic()
+    async with asyncio.timeout(5):
+        await app(peer, traffic, 0.02)
+    return peer.sent, traffic
+
+
+async def test_messages_are_echoed_one_by_one() -> None:
+    sent, traffic = await answers(echo, b"one", b"", b"two")
+    assert sent == [b"one", b"", b"two"]
+    assert (traffic.received, traffic.sent) == (6, 6)
+
+
+async def test_messages_are_discarded() -> None:
+    sent, traffic = await answers(discard, b"one", b"two")
+    assert sent == []
+    assert traffic.received == 6
+
+
+async def test_each_message_asks_for_some_characters() -> None:
+    class Large(Messages):
+        send_limit = 10_000
+
+    peer, traffic = Large(b"?", b"?"), Traffic()
+    await chargen(peer, traffic, 0.02)
+    assert b"".join(peer.sent) == PATTERN[: 2 * DATAGRAM]
+    assert {len(message) for message in peer.sent} == {DATAGRAM}
+    assert (traffic.received, traffic.sent) == (2, 2 * DATAGRAM)

@@ -236,3 +236,13 @@ def test_static_keys_that_cannot_be(tmp_path: Path) -> None:
     path.write_text("c2hvcnQ=")
     with pytest.raises(ConfigurationError, match=r"--static-key: .*own\.key' holds no static key"):
         declared(Credentials(static_key=path, profile=profile))
+
+
+def test_what_is_implied_yields_to_what_was_said() -> None:
+    selection = Selection(require=["key_update"])
+    selection.imply("preserve_msg_boundaries")
+    assert selection.require == ["key_update", "preserve_msg_boundaries"]
+    for word in ("require", "avoid"):
+        said = Selection(**{word: ["preserveMsgBoundaries"]})
+        said.imply("preserve_msg_boundaries")
+        assert said == Selection(**{word: ["preserveMsgBoundaries"]})

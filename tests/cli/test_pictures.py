@@ -9,6 +9,7 @@ import pytest
 from rich.console import RenderableType
 
 from taps_security.cli.pictures import (
+    ago,
     bar,
     console,
     declared_table,
@@ -19,6 +20,7 @@ from taps_security.cli.pictures import (
     race_chart,
     race_table,
     stacks_table,
+    tunnel_text,
 )
 
 GLYPHS = {"connect": ("c", ""), "handshake": ("h", "")}
@@ -154,3 +156,54 @@ def test_peers() -> None:
 )
 def test_octets(number: int, text: str) -> None:
     assert octets(number) == text
+
+
+PEER = {
+    "public_key": "AQEB=",
+    "preshared_key": True,
+    "endpoint": "[2001:db8::1]:51820",
+    "allowed_ips": ["10.88.0.2/32", "fd00::2/128"],
+    "latest_handshake": 1000.0,
+    "transfer": {"received": 2048, "sent": 100},
+    "persistent_keepalive": 25,
+    "flows": 2,
+    "keys": [{"stage": "application", "generation": 3, "direction": "send", "age": 12.3, "limits": []}],
+}
+
+
+def test_a_tunnel_is_shown_as_wg_shows_it() -> None:
+    fresh: dict[str, Any] = {**PEER, "public_key": "AgIC=", "preshared_key": False, "endpoint": None, "allowed_ips": []}
+    fresh |= {"latest_handshake": 0, "transfer": {"received": 0, "sent": 0}, "persistent_keepalive": 0}
+    fresh |= {"flows": 0, "keys": []}
+    tunnel = {"stack": "wireguard", "port": 51820, "addresses": ["10.88.0.1", "fd00::1"], "peers": [PEER, fresh]}
+    lines = drawn(tunnel_text(tunnel, 1063.5)).split("\n")
+    assert [line.rstrip() for line in lines if line.strip()] == [
+        "tunnel: wireguard",
+        "  addresses: 10.88.0.1, fd00::1",
+        "  listening port: 51820",
+        "peer: AQEB=",
+        "  preshared key: (hidden)",
+        "  endpoint: [2001:db8::1]:51820",
+        "  allowed ips: 10.88.0.2/32, fd00::2/128",
+        "  latest handshake: 1 minute, 3 seconds ago",
+        "  transfer: 2.0 KiB received, 100 B sent",
+        "  persistent keepalive: every 25 seconds",
+        "  flows: 2",
+        "  keys: 3 send 12 s",
+        "peer: AgIC=",
+        "  allowed ips: (none)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "now"),
+        (0.9, "now"),
+        (1, "1 second ago"),
+        (3600, "1 hour ago"),
+        (2 * 86_400 + 3661, "2 days, 1 hour, 1 minute, 1 second ago"),
+    ],
+)
+def test_how_long_ago(seconds: float, words: str) -> None:
+    assert ago(seconds) == words

@@ -11,8 +11,21 @@ from typing import Any
 
 import pytest
 
-from taps_security.cli.relay import MAX_LINE, PIECE, Input, Lines, Manner, Output, Traffic, may_wait, relay
-from taps_security.stack.errors import ConnectionLost
+from taps_security.cli.relay import (
+    MAX_LINE,
+    PIECE,
+    Input,
+    Lines,
+    Manner,
+    Output,
+    Traffic,
+    arrivals,
+    may_wait,
+    relay,
+)
+from taps_security.connection.messages import MessageConnection
+from taps_security.properties.messages import Message
+from taps_security.stack.errors import ConnectionLost, LocalError, Reason
 
 pytestmark = [pytest.mark.both_loops, pytest.mark.usefixtures("no_leaks")]
 
@@ -244,3 +257,104 @@ async def test_closed_output_ends_a_relay(pipe: Pipe, output: Pipe) -> None:
     output.reading = -1
     with pytest.raises(BrokenPipeError):
         await relayed(Peer(b"data", ends=False), pipe, output)
+
+
+# ---------------------------------------------------------------------------------------------------------- messages
+class Messages(MessageConnection):
+    """The other side of a relay of messages: says what it is told to say, and echoes if it is asked to."""
+
+    def __init__(self, *messages: bytes, ends: bool = False, echoes: bool = False) -> None:
+        self.sent: list[bytes] = []
+        self.said = asyncio.Event()
+        self.ends = ends
+        self.echoes = echoes
+        self.messages = list(messages)
+
+    @property
+    def send_limit(self) -> int:
+        return 5
+
+    async def send(self, data: Any, *arguments: Any, final: bool = False, **how: Any) -> None:
+        assert not final, "messages have no end"
+        if len(data) > self.send_limit:
+            raise LocalError("send(): too large", reason=Reason.MESSAGE_TOO_LARGE)
+        self.sent.append(data)
+        if self.echoes:
+            self.messages.append(data)
+            self.said.set()
+
+    async def __anext__(self) -> Message:
+        while not self.messages:
+            if self.ends:
+                raise StopAsyncIteration
+            self.said.clear()
+            await self.said.wait()
+        return Message(self.messages.pop(0), self)
+
+    def take_received(self) -> Message | None:
+        return Message(self.messages.pop(0), self) if self.messages else None
+
+
+async def test_what_is_there_comes_together_until_the_end() -> None:
+    assert [found async for found in arrivals(Messages(b"1", b"", b"3", ends=True))] == [[b"1", b"", b"3"]]
+
+
+async def test_a_silent_peer_is_gone_after_a_while() -> None:
+    async with asyncio.timeout(5):
+        assert [found async for found in arrivals(Messages(b"1"), 0.01)] == [[b"1"]]
+
+
+async def test_a_timeout_of_the_connection_is_no_silence() -> None:
+    class Failing(Messages):
+        async def __anext__(self) -> Message:
+            raise TimeoutError("of its own")
+
+    with pytest.raises(TimeoutError, match="of its own"):
+        await anext(arrivals(Failing(), 5))
+
+
+async def test_messages_are_relayed_until_it_is_quiet(pipe: Pipe, output: Pipe) -> None:
+    peer = Messages(b"first", echoes=True)
+    pipe.feed(b"abc", end=True)
+    async with asyncio.timeout(5):
+        traffic = await relayed(peer, pipe, output, Manner(datagrams=True, wait=0.05))
+    assert peer.sent == [b"abc"]
+    assert os.read(output.reading, 100) == b"firstabc"
+    assert (traffic.sent, traffic.received) == (3, 8)
+
+
+async def test_a_stream_is_cut_into_messages(pipe: Pipe, output: Pipe) -> None:
+    peer = Messages()
+    pipe.feed(b"0123456789ab", end=True)
+    await relayed(peer, pipe, output, Manner(wait=0))
+    assert peer.sent == [b"01234", b"56789", b"ab"]
+
+
+async def test_a_read_that_fits_no_message_is_told_at_once(pipe: Pipe, output: Pipe) -> None:
+    pipe.feed(b"0123456789ab")
+    async with asyncio.timeout(5):
+        with pytest.raises(LocalError, match="too large"):
+            await relayed(Messages(), pipe, output, Manner(datagrams=True))
+
+
+async def test_lines_are_messages_and_messages_are_lines(pipe: Pipe, output: Pipe) -> None:
+    peer = Messages(b"a", b"b\n")
+    pipe.feed(b"1\n2\n3", end=True)
+    await relayed(peer, pipe, output, Manner(lines=True, wait=0.01))
+    assert peer.sent == [b"1\n", b"2\n", b"3"]
+    assert os.read(output.reading, 100) == b"a\nb\n"
+
+
+async def test_the_peers_end_ends_a_relay_of_messages(pipe: Pipe, output: Pipe) -> None:
+    pipe.feed(b"there")
+    peer = Messages(b"bye", ends=True)
+    async with asyncio.timeout(5):
+        await relayed(peer, pipe, output)
+    assert peer.sent == [b"there"]
+    assert os.read(output.reading, 100) == b"bye"
+
+
+async def test_an_idle_peer_ends_a_relay_whose_input_goes_on(pipe: Pipe, output: Pipe) -> None:
+    async with asyncio.timeout(5):
+        await relayed(Messages(b"one"), pipe, output, Manner(idle=0.02))
+    assert os.read(output.reading, 100) == b"one"
