@@ -378,7 +378,8 @@ class InnerFlows:
     def receive(self, packets: Sequence[memoryview], now: float) -> None:
         """Decrypted inner packets, zero padded or not. Never raises: what is wrong is dropped, and counted why."""
         known, received, verify = self._by_key, self.received, self._verify
-        last, take = b"", None
+        nobody: list[Buffer] = []
+        last, take = b"-", nobody.append  # no packet has such a key
         for packet in packets:
             try:
                 first, total, fragment, protocol, key, length = _V4(packet)
@@ -395,16 +396,16 @@ class InnerFlows:
             except struct.error:  # too short for a datagram
                 self._sort(packet, now)
                 continue
-            if key != last or take is None:
-                flow = known.get(key)
-                if flow is None:
-                    self._sort(packet, now)
-                    continue
-                last, take = key, received.setdefault(flow, []).append
-            if start <= stop <= total <= len(packet) and (not verify or _intact(packet, start, stop)):
-                take(packet[start:stop])
-            else:
+            if (
+                (key != last and key not in known)
+                or not start <= stop <= total <= len(packet)
+                or (verify and not _intact(packet, start, stop))
+            ):
                 self._sort(packet, now)
+                continue
+            if key != last:
+                last, take = key, received.setdefault(known[key], []).append
+            take(packet[start:stop])
 
     def _sort(self, octets: memoryview, now: float) -> None:
         """What is not a plain datagram of a known flow."""
