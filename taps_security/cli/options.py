@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from ..connection.stores import FileStore
 from ..observe.keylog import KeyLogFile
 from ..properties.credentials import Identity, PreSharedKey
 from ..properties.endpoints import LocalEndpoint, RemoteEndpoint
@@ -70,6 +71,14 @@ class Credentials:
     static_key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Our private key, in place of the profile's.", rich_help_panel=_CREDENTIALS),
+    ] = None
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep there what must survive a restart, so that nothing old is taken for new.",
+            rich_help_panel=_CREDENTIALS,
+        ),
     ] = None
     profile: Annotated[
         Path | None,
@@ -238,6 +247,11 @@ def _credentials(given: Credentials) -> dict[str, Any]:
         found["psks"] = tuple(PreSharedKey.parse(words) for words in given.psk)
     if given.alpn:
         found["alpn"] = given.alpn
+    if given.store is not None:
+        try:
+            found["store"] = FileStore(given.store)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--store: {error.message.removeprefix('FileStore: ')}") from None
     return found
 
 

@@ -246,3 +246,15 @@ def test_what_is_implied_yields_to_what_was_said() -> None:
         said = Selection(**{word: ["preserveMsgBoundaries"]})
         said.imply("preserve_msg_boundaries")
         assert said == Selection(**{word: ["preserveMsgBoundaries"]})
+
+
+def test_a_store_is_a_file(tmp_path: Path) -> None:
+    store = declared(Credentials(store=tmp_path / "store")).security.store
+    assert store is not None
+    store.save("a", b"1")
+    again = declared(Credentials(store=tmp_path / "store")).security.store
+    assert again is not None
+    assert again.load("a") == b"1"
+    (tmp_path / "store").write_text("mine")
+    with pytest.raises(ConfigurationError, match=r"--store: '.*store': its content was not written by"):
+        declared(Credentials(store=tmp_path / "store"))
