@@ -43,6 +43,7 @@ from taps_security.stack.errors import ConfigurationError, PeerMisbehaved, Remot
 from taps_security.stack.events import Direction, KeyId, KeyReady, Stage
 from taps_security.stack.layers import StreamOpened
 from tests.faults.memory import ends, records_of, shake
+from tests.fuzz import inner_packets
 from tests.fuzz.handshakes import SCENARIOS, chain, fixed, hear, recorded
 from tests.protocols.tls.pair import AT, Clock, Pair, Randomness
 
@@ -433,6 +434,8 @@ TARGETS = {
         Target("protected records", lambda: records()[1], protected_records),
         Target("client engine", lambda: records()[0][1:], lambda octets: hear("client", octets)),
         Target("server engine", lambda: records()[0][:1], lambda octets: hear("server", octets)),
+        Target("inner packet", inner_packets.samples, inner_packets.inner_packet),
+        Target("inner flows", inner_packets.samples, inner_packets.inner_flows),
         Target("alert", lambda: (b"\1\0", b"\2\x28"), alert),
         Target("certificate", lambda: (*chain("server"), *chain("authority")), certificate),
         Target("chain", lambda: (*chain("server"), *chain("other")), peer_chain),
