@@ -42,6 +42,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         write_credentials(Path(folder))
         for group in groups:
+            if reason := group.unavailable():
+                console.print(f"not measured: {group.name}: {reason}", highlight=False)
+                continue
 
             def told(name: str, value: float, group: rows.Group = group) -> None:
                 progress.print(f"{group.name}: {name}: {value * group.scale:,.4g} {group.unit}", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +41,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Candidates that take turns, and the rows that they give. A value times `scale` is in `unit`."""
+    """Candidates that take turns, and the rows that they give. A value times `scale` is in `unit`.
+
+    `unavailable`: why it cannot be measured on this machine, "" if it can.
+    """
 
     name: str
     unit: str
@@ -48,6 +52,7 @@ class Group:
     sense: Sense
     candidates: tuple[Candidate, ...]
     rows: tuple[Row, ...]
+    unavailable: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,8 @@ def startup() -> Group:
 
 def all_groups() -> tuple[Group, ...]:
     """The whole table, in the order of the speed table."""
+    from benchmarks import wireguard_rows  # which needs the types above
+
     return (
         bulk(has_avx512()),
         small_sends(),
@@ -243,6 +250,7 @@ def all_groups() -> tuple[Group, ...]:
         echoes(50, 1.8),
         idle(),
         startup(),
+        *wireguard_rows.groups(),
     )
 
 
@@ -269,6 +277,9 @@ def run(
 
     def measurement(job: Job) -> Callable[[], float]:
         job = job.on(credentials=credentials)
+        own = getattr(importlib.import_module(job.module), "measure", None)
+        if own is not None:  # the module runs its processes itself
+            return lambda: float(own(job))
         return lambda: measure_startup(job) if job.work == "startup" else harness.measure(job)
 
     candidates = {candidate.name: measurement(candidate.job) for candidate in group.candidates}

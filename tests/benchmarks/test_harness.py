@@ -115,6 +115,12 @@ def test_every_promise_of_the_speed_table_has_a_row() -> None:
         ("64-byte echo, 50 connections", 1.8),
         ("memory per idle server connection", 0.25),
         ("fresh process to first verified echo", 2.0),
+        ("WireGuard, 1,400-byte messages, in batches", 3.0),
+        ("WireGuard, 1,400-byte messages, in batches", 0.7),
+        ("WireGuard, 1,400-byte messages, one at a time", 0.6),
+        ("WireGuard, 64-byte echo", 2.0),
+        ("WireGuard, handshakes of one responder", 0.667),
+        ("WireGuard, memory per idle peer with keys", 1.0),
     ):
         assert promise in targets
     for one in groups:

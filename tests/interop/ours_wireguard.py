@@ -63,7 +63,7 @@ class Commands:
     async def apply(self, options: dict[str, Any]) -> None:
         """Other peers."""
         self.options = options
-        self.tunnel.apply(taps.WireGuardOptions(**options))
+        await self.tunnel.apply(taps.WireGuardOptions(**options))
 
     async def status(self) -> Any:
         """Of every peer."""

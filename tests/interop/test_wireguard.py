@@ -119,7 +119,7 @@ async def test_persistent_keepalive_of_the_peer(net: Network, tmp_path: Path, ro
 
 async def received(made: Tunnel) -> int:
     """Octets from the peer, in our words."""
-    (peer,) = (await made.ours.status()).values()
+    (peer,) = await made.ours.status()
     count: int = peer["transfer"]["received"]
     return count
 
@@ -170,7 +170,7 @@ async def test_roaming_of_the_peer(net: Network, tmp_path: Path, role: str) -> N
         made.their_space.delete_address(made.their_interface, "10.77.0.2/24")
         made.theirs.set("listen-port", "51999")
         assert (await transfer)["octets"] == BULK * SIZE
-        (peer,) = (await made.ours.status()).values()
+        (peer,) = await made.ours.status()
         assert "10.77.0.12" in str(peer["endpoint"])
         assert "51999" in str(peer["endpoint"])
 
