@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +86,8 @@ def alive(records: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
     return list(keys.values())
 
 
-def place(address: tuple[str, int] | None) -> str:
-    """HOST:PORT, with brackets around IPv6."""
+def place(address: Sequence[Any] | None) -> str:
+    """HOST:PORT, with brackets around IPv6; empty for None."""
     if address is None:
         return ""
     host, port = address
@@ -221,7 +221,10 @@ class _Server:
                     "stack": name,
                     "port": listener.tunnel.port,
                     "addresses": list(listener.tunnel.addresses),
-                    "peers": [{**peer, "keys": alive(peer["keys"], now)} for peer in listener.tunnel.status()],
+                    "peers": [
+                        {**peer, "endpoint": place(peer["endpoint"]), "keys": alive(peer["keys"], now)}
+                        for peer in listener.tunnel.status()
+                    ],
                 }
                 for name, listener in self._listening
                 if listener.tunnel is not None
