@@ -43,7 +43,7 @@ from taps_security.stack.errors import ConfigurationError, PeerMisbehaved, Remot
 from taps_security.stack.events import Direction, KeyId, KeyReady, Stage
 from taps_security.stack.layers import StreamOpened
 from tests.faults.memory import ends, records_of, shake
-from tests.fuzz import inner_packets
+from tests.fuzz import inner_packets, tunnels
 from tests.fuzz.handshakes import SCENARIOS, chain, fixed, hear, recorded
 from tests.protocols.tls.pair import AT, Clock, Pair, Randomness
 
@@ -436,6 +436,11 @@ TARGETS = {
         Target("server engine", lambda: records()[0][:1], lambda octets: hear("server", octets)),
         Target("inner packet", inner_packets.samples, inner_packets.inner_packet),
         Target("inner flows", inner_packets.samples, inner_packets.inner_flows),
+        Target("wireguard message", tunnels.samples, tunnels.message),
+        Target("wireguard stranger", tunnels.samples, tunnels.stranger),
+        Target("wireguard initiation", tunnels.samples, tunnels.initiation),
+        Target("wireguard answer", tunnels.samples, tunnels.answer),
+        Target("wireguard late answer", tunnels.samples, tunnels.late_answer),
         Target("alert", lambda: (b"\1\0", b"\2\x28"), alert),
         Target("certificate", lambda: (*chain("server"), *chain("authority")), certificate),
         Target("chain", lambda: (*chain("server"), *chain("other")), peer_chain),
