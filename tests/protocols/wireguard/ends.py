@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from taps_security.crypto.sodium import scalarmult_base
 from taps_security.protocols.registry import Environment
 from taps_security.protocols.wireguard.handshake import OpenedInitiation, WireGuardHandshake
 from taps_security.protocols.wireguard.keys import TransportSecret
 from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuardPeer
 from taps_security.protocols.wireguard.peers import TunnelState
+from taps_security.protocols.wireguard.reasons import Reason
 from taps_security.protocols.wireguard.screening import WireGuardScreener
+from taps_security.stack.errors import PeerMisbehaved
 from taps_security.stack.events import (
     Direction,
     KeyConfirmed,
@@ -188,3 +192,13 @@ def meet(initiator: End, responder: End, now: float = 0.0) -> None:
     """A handshake that both have confirmed."""
     initiator.take(responder.answer(initiator.initiate(now), now), now)
     assert initiator.sends_to(responder) is not None
+
+
+def refused(reason: Reason) -> Any:
+    """The context of what is dropped for that reason."""
+    return pytest.raises(PeerMisbehaved, check=lambda error: error.reason is reason)
+
+
+def kinds(outputs: list[Any]) -> list[type]:
+    """What came out, by type."""
+    return [type(output) for output in outputs]
