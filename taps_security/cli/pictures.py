@@ -197,7 +197,7 @@ def tunnel_text(tunnel: Words, now: float) -> Text:
     picture.append(f"\ntunnel: {tunnel['stack']}\n", style="bold green")
     picture.append(f"  addresses: {', '.join(tunnel['addresses']) or '(none)'}\n  listening port: {tunnel['port']}\n")
     for peer in tunnel["peers"]:
-        picture.append(f"\npeer: {peer['peer']}\n", style="bold yellow")
+        picture.append(f"\npeer: {peer['public_key']}\n", style="bold yellow")
         for name, value in _peer_words(peer, now).items():
             if value:
                 picture.append(f"  {name}: {value}\n")
@@ -206,10 +206,10 @@ def tunnel_text(tunnel: Words, now: float) -> Text:
 
 def _peer_words(peer: Words, now: float) -> dict[str, str]:
     handshake, keepalive = peer["latest_handshake"], peer["persistent_keepalive"]
-    received, sent = peer["received"], peer["sent"]
+    received, sent = peer["transfer"]["received"], peer["transfer"]["sent"]
     return {
         "preshared key": "(hidden)" if peer["preshared_key"] else "",
-        "endpoint": peer["endpoint"],
+        "endpoint": peer["endpoint"] or "",
         "allowed ips": ", ".join(peer["allowed_ips"]) or "(none)",
         "latest handshake": ago(now - handshake) if handshake else "",
         "transfer": f"{octets(received)} received, {octets(sent)} sent" if received or sent else "",

@@ -221,10 +221,7 @@ class _Server:
                     "stack": name,
                     "port": listener.tunnel.port,
                     "addresses": list(listener.tunnel.addresses),
-                    "peers": [
-                        {**peer, "endpoint": place(peer["endpoint"]), "keys": alive(peer["keys"], now)}
-                        for peer in listener.tunnel.status()
-                    ],
+                    "peers": [{**peer, "keys": alive(peer["keys"], now)} for peer in listener.tunnel.status()],
                 }
                 for name, listener in self._listening
                 if listener.tunnel is not None

@@ -159,13 +159,12 @@ def test_octets(number: int, text: str) -> None:
 
 
 PEER = {
-    "peer": "AQEB=",
+    "public_key": "AQEB=",
     "preshared_key": True,
     "endpoint": "[2001:db8::1]:51820",
     "allowed_ips": ["10.88.0.2/32", "fd00::2/128"],
     "latest_handshake": 1000.0,
-    "received": 2048,
-    "sent": 100,
+    "transfer": {"received": 2048, "sent": 100},
     "persistent_keepalive": 25,
     "flows": 2,
     "dropped": {"source not allowed": 3},
@@ -174,8 +173,8 @@ PEER = {
 
 
 def test_a_tunnel_is_shown_as_wg_shows_it() -> None:
-    fresh: dict[str, Any] = {**PEER, "peer": "AgIC=", "preshared_key": False, "endpoint": "", "allowed_ips": []}
-    fresh |= {"latest_handshake": 0, "received": 0, "sent": 0, "persistent_keepalive": 0}
+    fresh: dict[str, Any] = {**PEER, "public_key": "AgIC=", "preshared_key": False, "endpoint": None, "allowed_ips": []}
+    fresh |= {"latest_handshake": 0, "transfer": {"received": 0, "sent": 0}, "persistent_keepalive": 0}
     fresh |= {"flows": 0, "keys": [], "dropped": {}}
     tunnel = {"stack": "wireguard", "port": 51820, "addresses": ["10.88.0.1", "fd00::1"], "peers": [PEER, fresh]}
     lines = drawn(tunnel_text(tunnel, 1063.5)).split("\n")
