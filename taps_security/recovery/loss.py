@@ -1,7 +1,7 @@
 """Which packets are out, which arrived, and which are lost (RFC 9002 §6.1): one packet number space.
 
-What stays small: a packet number is lost as soon as `packet_threshold` later ones arrived, so below the largest
-acknowledged number only so many can be outstanding, and no acknowledgement is searched further back.
+What stays small: a packet is lost as soon as `packet_threshold` later ones arrived, so below the largest acknowledged
+number only so many can be outstanding, and no acknowledgement is searched further back.
 Packets that went out at one time share one record.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 PACKET_THRESHOLD = 3  # kPacketThreshold (RFC 9002 §6.1.1)
-MAX_PACKET_THRESHOLD = 64  # how far late packets raise it
+MAX_PACKET_THRESHOLD = 256  # how far late packets raise it
+MAX_PATIENCE = 2.0  # how far late packets raise the time threshold, which §6.1.2 lets adapt
 REMEMBERED = 256  # lost packets whose late arrival is still noticed
 NONE = -1
 
@@ -37,9 +38,11 @@ class PacketSpace:
     last_eliciting_at  when the newest of those was sent
     loss_time          when the next packet is lost by time (§6.1.2); None: none will be
     packet_threshold   3, more after packets came late
+    patience           1, more after packets came late: by what the time threshold is multiplied
 
-    The last `acknowledge` leaves `size`, `fresh`, `newest_sent_at`, `elicited`, `sample_sent_at` and `undone`; the last
-    `detect_lost` leaves `lost_size` and `lost_sent_at`.
+    The last `acknowledge` leaves `size`, `fresh`, `newest_sent_at`, `elicited`, `sample_sent_at`, `late_sent_at` (of a
+    lost packet that arrived after all) and `undone` (all of the last loss did); the last `detect_lost` leaves
+    `lost_size` and `lost_sent_at`.
     """
 
     __slots__ = (
@@ -53,12 +56,14 @@ class PacketSpace:
         "fresh",
         "largest_acked",
         "last_eliciting_at",
+        "late_sent_at",
         "loss_time",
         "lost_sent_at",
         "lost_size",
         "newest",
         "newest_sent_at",
         "packet_threshold",
+        "patience",
         "sample_sent_at",
         "size",
         "undone",
@@ -76,11 +81,13 @@ class PacketSpace:
         self.last_eliciting_at = 0.0
         self.loss_time: float | None = None
         self.packet_threshold = PACKET_THRESHOLD
+        self.patience = 1.0
         self.size = self.fresh = 0
         self.newest_sent_at = 0.0
         self.elicited = False
         self.sample_sent_at: float | None = None
         self.undone = False
+        self.late_sent_at: float | None = None
         self.lost_size = 0
         self.lost_sent_at = 0.0
 
@@ -151,7 +158,8 @@ class PacketSpace:
                     size += batch.size
                     if sent_at > since:
                         fresh += batch.size
-        self.undone = bool(self._lost) and self._arrived_late(ranges)
+        self.undone = False
+        self.late_sent_at = None
         self.size, self.fresh, self.newest_sent_at = size, fresh, latest
         self.eliciting -= eliciting
         self.elicited = eliciting > 0
@@ -163,6 +171,8 @@ class PacketSpace:
             if largest > self.largest_acked:
                 self.largest_acked = largest
             self._advance(self.largest_acked)
+        if self._lost:
+            self._arrived_late(ranges)
         return acked
 
     def _advance(self, last: int) -> None:
@@ -172,20 +182,24 @@ class PacketSpace:
             first += 1
         self._first = first
 
-    def _arrived_late(self, ranges: Sequence[tuple[int, int]]) -> bool:
-        """Lost packets that were acknowledged raise the threshold. Whether the last loss is explained by that."""
+    def _arrived_late(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Lost packets that were acknowledged raise the threshold, and may explain the whole of the last loss."""
         lost, episode = self._lost, self._episode
-        undone = False
         for low, high in ranges:
             numbers: Iterable[int] = range(low, high + 1) if high - low < len(lost) else tuple(lost)
             for number in numbers:
-                if low <= number <= high and lost.pop(number, None) is not None:
+                batch = lost.pop(number, None) if low <= number <= high else None
+                if batch is not None:
+                    self.late_sent_at = batch.sent_at
                     late = self.largest_acked - number + 1
                     self.packet_threshold = min(max(self.packet_threshold, late), MAX_PACKET_THRESHOLD)
                     if number in episode:
                         episode.discard(number)
-                        undone = not episode
-        return undone
+                        self.undone = not episode
+
+    def wait_longer(self, delay: float, loss_delay: float) -> None:
+        """A lost packet was acknowledged `delay` seconds after it left; `loss_delay` as for `detect_lost`."""
+        self.patience = min(max(self.patience, delay / loss_delay), MAX_PATIENCE)
 
     # -- losses -------------------------------------------------------------------------------------------------------
     def detect_lost(self, now: float, loss_delay: float) -> list[int]:
@@ -196,20 +210,22 @@ class PacketSpace:
         if self._first > largest:
             return []
         out = self._out
+        loss_delay *= self.patience
+        if self._lost:
+            self._forget(now - 4 * loss_delay)
         lost: list[int] = []
         for number in range(self._first, largest + 1):
             batch = out.get(number)
             if batch is None:
                 continue
             due = batch.sent_at + loss_delay
-            if due <= now or largest - number >= self.packet_threshold:
-                lost.append(number)
-                self._lose(number, batch)
-            elif self.loss_time is None or due < self.loss_time:
-                self.loss_time = due
+            if due > now and largest - number < self.packet_threshold:
+                self.loss_time = due  # those behind it left later, and have fewer before them
+                break
+            lost.append(number)
+            self._lose(number, batch)
         if lost:
             self._advance(largest)
-            self._forget(now - 4 * loss_delay)
         return lost
 
     def _lose(self, number: int, batch: SentBatch) -> None:

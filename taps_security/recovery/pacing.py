@@ -5,6 +5,7 @@ from __future__ import annotations
 from .rtt import GRANULARITY
 
 BATCHES = 2  # kernel batches (GSO) in one burst, where two of them are more than the controller's burst
+ROUNDING = 0.5  # octets: a timer's time, as a float, may fall short of a whole packet by less
 
 
 class Pacer:
@@ -50,6 +51,6 @@ class Pacer:
 
     def ready_at(self, size: int) -> float:
         """When `size` octets may leave, at the rate last told and no sooner than it was told."""
-        if self._at is None or self._tokens >= size:
+        if self._at is None or self._tokens >= size - ROUNDING:
             return self._at or 0.0
         return self._at + (size - self._tokens) / self._rate

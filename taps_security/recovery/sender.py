@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from .congestion import NEVER, CongestionController
 from .loss import PacketSpace
-from .pacing import Pacer
+from .pacing import ROUNDING, Pacer
 from .rtt import RttEstimator
 
 PERSISTENT_CONGESTION = 3  # probe timeouts, kPersistentCongestionThreshold (RFC 9002 §7.6.1)
@@ -93,7 +93,7 @@ class Recovery:
 
     # -- sending ------------------------------------------------------------------------------------------------------
     def budget(self, now: float) -> int:
-        """Octets that may go out at `now`; 0 while the window or the pacer says wait. Once for each flush.
+        """Octets that may go out at `now`, in whole packets. Once for each flush.
 
         After a PTO without sending and with nothing in flight the controller restarts (RFC 5681 §4.1).
         """
@@ -107,7 +107,7 @@ class Recovery:
             self._last_sent = NEVER
         room = controller.window - controller.in_flight
         if self.pacer is not None and room > 0:
-            tokens = self.pacer.available(controller.pacing_rate, controller.burst, now)
+            tokens = self.pacer.available(controller.pacing_rate, controller.burst, now) + ROUNDING
             if tokens < room:
                 room = tokens
         if self.probes and room < controller.datagram_size * self.probes:
@@ -164,8 +164,10 @@ class Recovery:
         packets, controller = self._spaces[space], self.controller
         recovery_start = controller.recovery_start
         acked = packets.acknowledge(ranges, recovery_start, sample)
-        if packets.undone:
-            controller.on_spurious_loss(now)
+        if packets.late_sent_at is not None:
+            packets.wait_longer(now - packets.late_sent_at, self.rtt.loss_delay())
+            if packets.undone:
+                controller.on_spurious_loss(now)
         if not acked:
             return acked, []
         self._at = now
