@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ROOMS: dict[str, str] = {
     "tls": "taps_security.protocols.tls",
+    "wireguard": "taps_security.protocols.wireguard",
 }
 
 

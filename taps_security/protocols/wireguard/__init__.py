@@ -9,7 +9,13 @@
 
     * the initiator keeps the cookie for 120 s and sends a new initiation at its next try.
 
-`options` is what users say, `wire` turns messages into octets, `keys` is the key schedule, `handshake` creates and
-consumes initiations and responses, `peers` holds what one local end knows of all its peers, `screening` looks at
-initiations before any state exists, `reasons` says why something was dropped.
+`options` is what users say, `quick` reads and writes it as wg-quick does, `wire` turns messages into octets, `keys` is
+the key schedule, `handshake` creates and consumes initiations and responses, `peers` holds what one local end knows of
+all its peers, `screening` looks at initiations before any state exists, `reasons` says why something was dropped.
+`record` seals and opens, `delivery` has the timers, `flows` the inner packets and their queue; in `stack` they meet,
+once for each peer, and `tunnel` is the local end of them all. `descriptor` is what WireGuard offers those who choose.
 """
+
+from .descriptor import DESCRIPTOR
+
+__all__ = ["DESCRIPTOR"]

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum
 
-from .limits import ERASE_AFTER_TIME, KEEPALIVE_TIMEOUT, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, RETRY_JITTER
+from .limits import (
+    ERASE_AFTER_TIME,
+    INITIATION_SPACING,
+    KEEPALIVE_TIMEOUT,
+    REKEY_ATTEMPT_TIME,
+    REKEY_TIMEOUT,
+    RETRY_JITTER,
+)
 
 NEVER = float("inf")
 NEW_HANDSHAKE_AFTER = KEEPALIVE_TIMEOUT + REKEY_TIMEOUT  # §6.5: seconds
@@ -63,7 +70,7 @@ class Timers:
             self.handshake_at = now + NEW_HANDSHAKE_AFTER + self._jitter
             self.earliest = min(self.earliest, self.handshake_at)
         if self.persistent:
-            self._traversed(now)
+            self.traversed(now)
 
     def received(self, now: float, *, data: bool) -> None:
         """An authentic packet came from the peer."""
@@ -72,9 +79,10 @@ class Timers:
             self.keepalive_at = due = now + KEEPALIVE_TIMEOUT
             self.earliest = min(self.earliest, due)
         if self.persistent:
-            self._traversed(now)
+            self.traversed(now)
 
-    def _traversed(self, now: float) -> None:
+    def traversed(self, now: float) -> None:
+        """Something went either way: the next persistent keepalive is an interval away."""
         self.persistent_at = due = now + self.persistent
         self.earliest = min(self.earliest, due)
 
@@ -87,6 +95,14 @@ class Timers:
     def may_initiate(self, now: float) -> bool:
         """Whether the last initiation is long enough ago (§6.4), so that none is being repeated."""
         return self.retransmit_at == NEVER and now - self.initiated_at >= REKEY_TIMEOUT
+
+    def hasten(self, now: float) -> bool:
+        """Somebody wants a handshake sooner than by itself. True: the last is so fresh that it has to wait a moment."""
+        due = self.initiated_at + INITIATION_SPACING
+        if now >= due:
+            return False
+        self._set("retransmit_at", min(self.retransmit_at, due))
+        return True
 
     def initiated(self, now: float) -> None:
         """An initiation went out."""
@@ -111,12 +127,12 @@ class Timers:
         if self.zero_at == NEVER:
             self._set("zero_at", now + ERASE_AFTER_TIME)
 
-    def keep_alive(self, persistent: int, now: float) -> None:
-        """Another interval of persistent keepalives: in force at once."""
+    def keep_alive(self, persistent: int) -> None:
+        """Another interval of persistent keepalives: one is due at once."""
         self.persistent = persistent
         self.persistent_at = NEVER
         if persistent:
-            self._set("persistent_at", now + persistent)
+            self._set("persistent_at", 0.0)
 
     # -- what is due ----------------------------------------------------------------------------------------------
     def due(self, now: float) -> Iterator[Timer]:

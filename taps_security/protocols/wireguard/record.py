@@ -59,12 +59,13 @@ def _confirmed(key: KeyId) -> KeyConfirmed:
 
 
 class _Key:
-    """One key in use: its cipher, and where its limits are."""
+    """One key in use: its cipher, and where its limits are. `born`: when its pair was agreed."""
 
-    __slots__ = ("_octets", "aead", "hard_at", "hard_number", "index", "key", "soft_at", "soft_number")
+    __slots__ = ("_octets", "aead", "born", "hard_at", "hard_number", "index", "key", "soft_at", "soft_number")
 
-    def __init__(self, ready: KeyReady, secret: TransportSecret, now: float) -> None:
+    def __init__(self, ready: KeyReady, secret: TransportSecret, born: float) -> None:
         self.key = ready.key
+        self.born = born
         self.index = int.from_bytes(secret.index, "little")
         self._octets = secret.key
         self.aead: Aead | None = None
@@ -72,7 +73,7 @@ class _Key:
         self.soft_number = self.hard_number = _NO_LIMIT
         for limit in ready.limits:
             if limit.kind is LimitKind.TIME:
-                self.soft_at, self.hard_at = now + limit.soft, now + limit.hard
+                self.soft_at, self.hard_at = born + limit.soft, born + limit.hard
             elif limit.kind is LimitKind.PACKETS:
                 self.soft_number, self.hard_number = int(limit.soft), int(limit.hard)
 
@@ -93,8 +94,8 @@ class _Key:
 class _SendKey(_Key):
     __slots__ = ("number",)
 
-    def __init__(self, ready: KeyReady, secret: TransportSecret, now: float) -> None:
-        super().__init__(ready, secret, now)
+    def __init__(self, ready: KeyReady, secret: TransportSecret, born: float) -> None:
+        super().__init__(ready, secret, born)
         self.number = 0  # the next counter
 
 
@@ -103,8 +104,8 @@ class _ReceiveKey(_Key):
 
     __slots__ = ("confirmed", "first", "last", "window")
 
-    def __init__(self, ready: KeyReady, secret: TransportSecret, now: float) -> None:
-        super().__init__(ready, secret, now)
+    def __init__(self, ready: KeyReady, secret: TransportSecret, born: float) -> None:
+        super().__init__(ready, secret, born)
         self.confirmed = False
         self.first, self.last = 0, -1
         self.window: ReplayWindow | None = None  # once something came out of order
@@ -178,12 +179,15 @@ class WireGuardRecord:
 
     # -- keys -----------------------------------------------------------------------------------------------------
     def import_key(self, ready: KeyReady, now: float) -> None:
-        """Install a key. A SEND key takes the place of the one before it."""
+        """Install a key. A SEND key takes the place of the one before it; it is as old as its pair, however long it
+        was withheld.
+        """
         assert isinstance(ready.secret, TransportSecret)
         if ready.direction is Direction.SEND:
             if self._send is not None:
                 self._send.forget()
-            self._send = _SendKey(ready, ready.secret, now)
+            born = next((state.born for state in self._receive if state.key == ready.key), now)
+            self._send = _SendKey(ready, ready.secret, born)
         else:
             self._receive = (_ReceiveKey(ready, ready.secret, now), *self._receive)
 
@@ -239,6 +243,11 @@ class WireGuardRecord:
     def send_key(self) -> KeyId | None:
         """Under which seal() works."""
         return None if self._send is None else self._send.key
+
+    @property
+    def sealable_until(self) -> float:
+        """When the sending key is over, in monotonic seconds."""
+        return -_NEVER if self._send is None else self._send.hard_at
 
     def seal(self, key: KeyId, kind: int, slab: Slab, stride: int, count: int, last: int, now: float) -> int:
         """Seal `count` datagrams in place; the first counter. See DatagramRecord.

@@ -137,10 +137,13 @@ def test_persistent_keepalives_follow_silence() -> None:
     clock.received(NOW + 20, data=False)
     assert due(clock, NOW + 44.999) == []
     assert due(clock, NOW + 45) == [Timer.PERSISTENT_KEEPALIVE]
-    clock.keep_alive(0, NOW + 45)
+    clock.keep_alive(0)
     clock.sent(NOW + 46, data=False)
     assert due(clock, NOW + 1000) == []
-    clock.keep_alive(1, NOW + 1000)
+    clock.keep_alive(1)
+    assert due(clock, NOW + 1000) == [Timer.PERSISTENT_KEEPALIVE]
+    clock.traversed(NOW + 1000)
+    assert due(clock, NOW + 1000.999) == []
     assert due(clock, NOW + 1001) == [Timer.PERSISTENT_KEEPALIVE]
 
 
