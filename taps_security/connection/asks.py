@@ -24,6 +24,7 @@ from ..stack.asks import (
     FindSession,
     Refused,
     Sign,
+    VerifyKey,
     VerifyPeer,
 )
 from ..stack.errors import AuthenticationFailed, LocalError, Reason, TapsError
@@ -144,6 +145,10 @@ class Answerer:
             return peer
         return self._ask_application(answers.trust_callback, peer)
 
+    def _verify_key(self, request: VerifyKey) -> object:
+        callback = self._answers.trust_callback
+        return request.key if callback is None else self._ask_application(callback, request.key)
+
     @staticmethod
     def _ask_application(callback: TrustCallback, peer: object) -> object:
         verdict = callback(peer)
@@ -203,6 +208,7 @@ class Answerer:
         FindPsk: _find_psk,
         FindSession: _find_session,
         ClaimOnce: _claim_once,
+        VerifyKey: _verify_key,
     }
 
 
@@ -220,7 +226,7 @@ def _refused(request: AskRequest, error: Exception) -> Refused:
     if isinstance(error, TapsError):
         return Refused(error)
     wrapped: TapsError
-    if isinstance(request, VerifyPeer):
+    if isinstance(request, VerifyPeer | VerifyKey):
         wrapped = AuthenticationFailed(f"the application refused the peer: {error}", reason=Reason.REFUSED)
     else:
         what = f"{type(request).__name__} failed: {str(error) or type(error).__name__}"

@@ -70,13 +70,21 @@ class ClaimOnce:
 
 
 @frozen
+class VerifyKey:
+    """-> identity. `key`: the bare public key by which the peer proved itself. `usage`: "server" or "client"."""
+
+    key: bytes
+    usage: str
+
+
+@frozen
 class Refused:
     """An answer: the ask was looked at and denied. The stack ends in its protocol's words for `error`."""
 
     error: Exception
 
 
-AskRequest: TypeAlias = VerifyPeer | ChooseIdentity | Sign | FindPsk | FindSession | ClaimOnce
+AskRequest: TypeAlias = VerifyPeer | ChooseIdentity | Sign | FindPsk | FindSession | ClaimOnce | VerifyKey
 
 
 @slotted

@@ -149,11 +149,14 @@ def parse_untrusted(datagram: Buffer) -> Packet:
     if magic == COOKIE and size == COOKIE_SIZE:
         return Cookie(*_COOKIE.unpack(data)[1:])
     if magic == INITIATE and _fits(size - INITIATE_OVERHEAD, MAX_INITIATE_MESSAGE):
-        return Initiate(*_INITIATE.unpack_from(data)[1:], data[_INITIATE.size :])
+        _, server, client, key, cookie, number = _INITIATE.unpack_from(data)
+        return Initiate(server, client, key, cookie, number, data[_INITIATE.size :])
     if magic == CLIENT_MESSAGE and _fits(size - CLIENT_OVERHEAD, MAX_MESSAGE):
-        return ClientMessage(*_CLIENT.unpack_from(data)[1:], data[_CLIENT.size :])
+        _, server, client, key, number = _CLIENT.unpack_from(data)
+        return ClientMessage(server, client, key, number, data[_CLIENT.size :])
     if magic == SERVER_MESSAGE and _fits(size - SERVER_OVERHEAD, MAX_MESSAGE):
-        return ServerMessage(*_SERVER.unpack_from(data)[1:], data[_SERVER.size :])
+        _, client, server, number = _SERVER.unpack_from(data)
+        return ServerMessage(client, server, number, data[_SERVER.size :])
     raise MalformedMessage(f"{size} octets that are no packet of CurveCP")
 
 

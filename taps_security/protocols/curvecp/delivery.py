@@ -1,0 +1,293 @@
+"""The message layer: a stream each way over messages that may be lost, come twice, or come in any order.
+
+    SendStream --blocks--> messages under numbers --Recovery: when, and which are lost--> record
+    record --messages--> acknowledgements to SendStream and Recovery, blocks to ReceiveStream --octets--> application
+
+Each message may carry a block and acknowledgements. A message with an id is acknowledged at once; one without is a
+mere acknowledgement. A message with an id and no block only asks for one. Knows no keys and no paths.
+"""
+
+from __future__ import annotations
+
+from ...recovery import Recovery
+from ...stack.events import Buffer
+from .limits import MAX_BLOCK, MESSAGE_HEADER
+from .receiving import ReceiveStream
+from .sending import IDS, SendStream, wire_id
+from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges
+
+Filled = tuple[int, int, int]  # messages, octets from one to the next, octets of the last message
+_ENDS = SUCCESS | FAILURE
+_STALL = 1.0  # seconds, and twice the probe timeout: see `_stalled`
+
+
+class Delivery:
+    """Both streams, and what was said about them. `block`: octets of data in a message at most."""
+
+    __slots__ = (
+        "_acks",
+        "_answered",
+        "_number",
+        "_stall",
+        "ack_due",
+        "asked",
+        "block",
+        "incoming",
+        "malformed",
+        "outgoing",
+        "ping_due",
+        "progress",
+        "recovery",
+    )
+
+    def __init__(self, recovery: Recovery, block: int) -> None:
+        self.recovery = recovery
+        self.block = block
+        self.outgoing = SendStream()
+        self.incoming = ReceiveStream()
+        self.ack_due = False
+        self.ping_due = False  # something must go out that the peer acknowledges
+        self.malformed = 0  # authentic messages that were no messages
+        self.asked = 0.0  # since when an acknowledgement is awaited
+        self.progress = 0.0  # when the peer last acknowledged something new
+        self._answered = 0  # the id that the next acknowledgement names
+        self._acks: list[bytes] | None = None  # range fields that wait for a message
+        self._number = 1  # of the next message that wants an acknowledgement
+        self._stall: float | None = None
+
+    # -- receiving ------------------------------------------------------------------------------------------------
+    def take(self, messages: list[memoryview], chunks: list[Buffer], now: float) -> None:
+        """Authentic messages. Octets that are in order go behind `chunks`."""
+        incoming, unpack = self.incoming, BLOCK.unpack_from
+        for message in messages:
+            size = len(message)
+            if size < MESSAGE_HEADER:
+                self.malformed += 1
+                continue
+            number, acknowledged, ranges, flags, position = unpack(message)
+            if acknowledged or ranges != NO_RANGES:
+                self._acknowledged(acknowledged, ranges, now)
+            if not number:
+                continue
+            end = flags & _ENDS
+            length = flags - end
+            if length > MAX_BLOCK or MESSAGE_HEADER + length > size:
+                self.malformed += 1
+                continue
+            self.ack_due = True
+            if length or end:
+                if incoming.take(position, message[size - length :], end, chunks):
+                    self._answered = number
+            else:
+                self._answered = number
+                if self.recovery.pto_count:
+                    self._probe()  # the peer has room again, or is back
+
+    def _acknowledged(self, acknowledged: int, fields: bytes, now: float) -> None:
+        numbers = self.outgoing.acknowledge(parse_ranges(fields))
+        if numbers is None:
+            self.malformed += 1
+            return
+        sample = None
+        if acknowledged:
+            number = self._number_of(acknowledged)
+            if number in self.recovery.space():
+                numbers.append((number, number))
+                sample = number
+        if numbers:
+            self.progress = now
+            _, lost = self.recovery.on_acked(numbers, now, sample=sample)
+            if lost:
+                self.outgoing.lose(lost)
+
+    def _number_of(self, message_id: int) -> int:
+        """The newest number that has this id on the wire; 0 or less: it was never sent."""
+        behind = (wire_id(self._number) - message_id) % IDS
+        return self._number - (behind or IDS)
+
+    # -- the path -------------------------------------------------------------------------------------------------
+    def first_sample(self, round_trip: float, now: float) -> None:
+        """What the handshake took, in seconds."""
+        self.recovery.rtt.update(round_trip, now)
+        self.recovery.controller.on_rtt(round_trip, now)
+
+    def path_changed(self, now: float) -> int:
+        """What is known of the old path does not count for the new one; the first number that goes there."""
+        self.recovery.path_changed(now)
+        return self._number
+
+    # -- sending --------------------------------------------------------------------------------------------------
+    @property
+    def awaiting(self) -> bool:
+        """The peer owes an acknowledgement."""
+        return self.outgoing.outstanding or self.recovery.space().eliciting > 0
+
+    @property
+    def waiting(self) -> bool:
+        """Something wants to go out, whether or not it may."""
+        return self.ack_due or self.ping_due or self.outgoing.waiting
+
+    def fill(self, view: memoryview, overhead: int, datagrams: int, now: float) -> Filled | None:
+        """Messages into `view`, each `overhead` octets behind the begin of its datagram; None: nothing may go now."""
+        outgoing, recovery = self.outgoing, self.recovery
+        if outgoing.waiting or self.ping_due:
+            budget = recovery.budget(now)
+            if budget > 0:
+                filled = self._fill_blocks(view, overhead, datagrams, budget, now)
+                recovery.controller.app_limited = not outgoing.waiting
+                return filled
+            recovery.controller.app_limited = False
+        if self.ack_due or self._acks:
+            return self._fill_acknowledgements(view, overhead, datagrams)
+        return None
+
+    def _fill_blocks(self, view: memoryview, overhead: int, datagrams: int, budget: int, now: float) -> Filled:
+        """A run of full blocks; else what is lost, what is short, the end, or a message without a block."""
+        outgoing, block = self.outgoing, self.block
+        size = message_size(block)
+        stride = overhead + size
+        most = max(1, min(datagrams, len(view) // stride, budget // stride))
+        count = min(most, outgoing.fresh_blocks(block))
+        if not count:
+            return self._fill_pieces(view, overhead, most, now)
+        self.ping_due = False
+        first = self._number
+        position = outgoing.next
+        pack = PADDED_BLOCK.pack_into
+        at = overhead
+        answered, fields = self._next_acknowledgement()
+        for number in range(first, first + count):
+            pack(view, at, wire_id(number), answered, fields, block, position)
+            if fields is not NO_RANGES:
+                answered, fields = self._next_acknowledgement()
+            position += block
+            at += stride
+        if fields is not NO_RANGES:  # no message was left for it
+            self._acks = [fields, *(self._acks or ())]
+        outgoing.copy_blocks(count, block, view, overhead + size - block, stride)
+        outgoing.sent((outgoing.next, position), first, block)
+        self._number = first + count
+        self.recovery.on_sent_run(first, count, stride, now)
+        return count, stride, size
+
+    def _fill_pieces(self, view: memoryview, overhead: int, most: int, now: float) -> Filled:
+        outgoing, first = self.outgoing, self._number
+        spans: list[Span] = []
+        number = first
+        while len(spans) < most:
+            span = outgoing.next_span(self.block)
+            if span[0] == span[1]:
+                break
+            spans.append(span)
+            outgoing.sent(span, number, self.block)
+            number += 1
+        if not spans:
+            spans.append((outgoing.next, outgoing.next))  # no block: only to be acknowledged
+            number += 1
+        self.ping_due = False
+        final, end = outgoing.final, outgoing.end
+        sizes = [message_size(min(stop, final) - start) if start < final else message_size(0) for start, stop in spans]
+        stride = overhead + max(sizes)
+        at = overhead
+        for index, (start, stop) in enumerate(spans):
+            size = sizes[index] if index == len(spans) - 1 else max(sizes)
+            data = max(0, min(stop, final) - start)
+            flags = data | (end if stop > final else 0)
+            answered, fields = self._next_acknowledgement()
+            view[at : at + size - data] = bytes(size - data)
+            BLOCK.pack_into(view, at, wire_id(first + index), answered, fields, flags, min(start, final))
+            if data:
+                outgoing.copy(start, start + data, view, at + size - data)
+            self.recovery.on_sent(first + index, overhead + size, now)
+            at += stride
+        self._number = number
+        return len(spans), stride, sizes[-1]
+
+    def _fill_acknowledgements(self, view: memoryview, overhead: int, datagrams: int) -> Filled:
+        size = message_size(0)
+        stride = overhead + size
+        at = overhead
+        count = 0
+        while count < datagrams and at + size <= len(view):
+            answered, fields = self._next_acknowledgement()
+            if count and fields is NO_RANGES:
+                break
+            view[at : at + size] = bytes(size)
+            BLOCK.pack_into(view, at, 0, answered, fields, 0, 0)
+            at += stride
+            count += 1
+        return count, stride, size
+
+    def _next_acknowledgement(self) -> tuple[int, bytes]:
+        """The id and the range fields for the next message; (0, NO_RANGES): there is nothing to say."""
+        if self.ack_due:
+            self.ack_due = False
+            self._acks = self.incoming.acknowledgements()
+            answered, self._answered = self._answered, 0
+        elif self._acks:
+            answered = 0
+        else:
+            return 0, NO_RANGES
+        fields = self._acks.pop(0)
+        if not self._acks:
+            self._acks = None
+        return answered, fields
+
+    def last_words(self, end: int = 0) -> bytes:
+        """One message that needs no answer: where we are, and perhaps that our stream failed."""
+        fields = self.incoming.acknowledgements()[0]
+        number = wire_id(self._number) if end else 0
+        answered, self._answered = self._answered, 0
+        head = BLOCK.pack(number, answered, fields, end, min(self.outgoing.next, self.outgoing.final))
+        return head + bytes(message_size(0) - len(head))
+
+    # -- time -----------------------------------------------------------------------------------------------------
+    def deadline(self, now: float) -> float | None:
+        """When something is due: a loss, a probe, or the pacer's next datagram."""
+        recovery = self.recovery
+        due = recovery.deadline
+        if self.outgoing.waiting or self.ping_due:
+            ready = recovery.send_at(now)
+            if ready is not None and (due is None or ready < due):
+                due = ready
+        elif due is None and self.outgoing.outstanding:
+            if self._stall is None:
+                self._stall = now + _STALL + 2 * recovery.rtt.probe_timeout()
+            return self._stall
+        self._stall = None
+        return due
+
+    def deadline_reached(self, now: float) -> None:
+        """Something may be due."""
+        recovery = self.recovery
+        if self._stall is not None and now >= self._stall:
+            self._stall = None
+            self.outgoing.resend_all()  # the peer answered ids, and never covered their positions
+            return
+        due = recovery.deadline
+        if due is None or due > now:
+            return
+        lost, probe, _ = recovery.on_timeout(now)
+        if lost:
+            self.outgoing.lose(lost)
+        if probe:
+            self._probe()
+
+    def _probe(self) -> None:
+        """Something must go out now: the oldest block again, or a message without one."""
+        oldest = self.recovery.space().oldest()
+        if oldest is not None:
+            self.outgoing.lose([oldest])
+        if not self.outgoing.waiting:
+            self.ping_due = True
+        if not self.recovery.probes:
+            self.recovery.probes = 1
+
+    # -- what the application hears ---------------------------------------------------------------------------------
+    def arrived_tokens(self) -> list[int]:
+        """The tokens of sends that arrived."""
+        outgoing, tokens = self.outgoing, self.outgoing.tokens
+        found: list[int] = []
+        while tokens and tokens[0][0] <= outgoing.base:
+            found.append(tokens.popleft()[1])
+        return found
