@@ -227,3 +227,39 @@ def test_trust_of_words() -> None:
     assert trust is not None
     assert trust.files == ("a.pem", "b.pem")
     assert trust.system_roots
+
+
+def test_the_tunnel_of_the_design_as_toml_and_as_wg_quick_has_it(tmp_path: Path) -> None:
+    """Both say the same."""
+    (tmp_path / "own.key").write_text(OTHER)
+    toml, conf = tmp_path / "tunnel.toml", tmp_path / "tunnel.conf"
+    toml.write_text(
+        f"""
+[local]
+static_key = "own.key"
+[wireguard]
+address = "10.88.0.1/24"
+listen_port = 51820
+mtu = 1420
+peers = [{{ public_key = "{KEY}", preshared_key = "{OTHER}", endpoint = "10.77.0.2:51820",
+    allowed_ips = ["10.88.0.2/32"], persistent_keepalive = 25 }}]
+""".replace(",\n   ", ",")
+    )
+    conf.write_text(f"""
+[Interface]
+PrivateKey = {OTHER}
+Address = 10.88.0.1/24
+ListenPort = 51820
+MTU = 1420
+[Peer]
+PublicKey = {KEY}
+PresharedKey = {OTHER}
+Endpoint = 10.77.0.2:51820
+AllowedIPs = 10.88.0.2/32
+PersistentKeepalive = 25
+""")
+    assert load(toml).security["options"] == load(conf).security["options"]
+    assert load(conf).security["stacks"] == ("wireguard",)
+    toml.write_text(f'[wireguard]\npeers = [{{ public_key = "{KEY}", allowed_ips = ["x"] }}]')
+    with pytest.raises(ConfigurationError, match=r"tunnel\.toml: \[wireguard\] peers\[0\]\.allowed_ips: 'x' was given"):
+        load(toml, bytes(32))

@@ -20,6 +20,14 @@ def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str,
     return found
 
 
+def of_tls(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """The candidate that is TLS, which alone is allowed."""
+    first, *others = asked(capsys, *arguments, "--stack", "tls")
+    assert first["stack"] == "tls"
+    assert not any(entry["kept"] for entry in others)
+    return first
+
+
 def test_every_protocol_is_listed_with_the_words_of_the_design(capsys: pytest.CaptureFixture[str]) -> None:
     candidates = asked(capsys)
     assert {entry["stack"] for entry in candidates} == set(registry.names())
@@ -30,25 +38,25 @@ def test_every_protocol_is_listed_with_the_words_of_the_design(capsys: pytest.Ca
 
 
 def test_what_is_required_and_prohibited_drops(capsys: pytest.CaptureFixture[str]) -> None:
-    (kept,) = asked(capsys, "--require", "key_update", "--stack", "tls")
+    kept = of_tls(capsys, "--require", "key_update")
     assert (kept["kept"], kept["rank"]) == (True, 0)
-    (dropped,) = asked(capsys, "--require", "zero_rtt", "--stack", "tls")
+    dropped = of_tls(capsys, "--require", "zero_rtt")
     assert (dropped["kept"], dropped["rank"]) == (False, None)
     reason = next(entry for entry in dropped["reasons"] if entry["effect"] == "dropped")
     assert (reason["property"], reason["preference"], reason["provides"]) == ("zero_rtt", "require", False)
-    (dropped,) = asked(capsys, "--prohibit", "key_export", "--stack", "tls")
+    dropped = of_tls(capsys, "--prohibit", "key_export")
     assert not dropped["kept"]
 
 
 def test_transport_properties_are_properties_too(capsys: pytest.CaptureFixture[str]) -> None:
-    (dropped,) = asked(capsys, "--require", "preserveMsgBoundaries", "--stack", "tls")
+    dropped = of_tls(capsys, "--require", "preserveMsgBoundaries")
     assert [reason["property"] for reason in dropped["reasons"] if reason["effect"] == "dropped"] == [
         "preserve_msg_boundaries"
     ]
 
 
 def test_what_is_preferred_ranks(capsys: pytest.CaptureFixture[str]) -> None:
-    (kept,) = asked(capsys, "--prefer", "key_update", "--avoid", "key_export", "--stack", "tls")
+    kept = of_tls(capsys, "--prefer", "key_update", "--avoid", "key_export")
     effects = {reason["property"]: reason["effect"] for reason in kept["reasons"]}
     assert effects["key_update"] == "ranked up"
     assert effects["key_export"] == "ranked down"

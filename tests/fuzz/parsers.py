@@ -350,6 +350,15 @@ psk = { identity = "me", key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" }
 [tls]
 groups = ["x25519"]
 record_size_limit = 512
+[wireguard]
+address = ["10.88.0.1/24", "fd00::1/64"]
+listen_port = 51820
+mtu = 1400
+[[wireguard.peers]]
+public_key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
+endpoint = "[2001:db8::1]:51820"
+allowed_ips = ["10.88.0.2/32"]
+persistent_keepalive = 25
 """ % (b"ab" * 32)
 
 
@@ -358,7 +367,7 @@ def profile_file(octets: bytes) -> None:
     path = Path(_FOLDER.name) / "profile.toml"
     path.write_bytes(octets)
     try:
-        found = profile.load(path)
+        found = profile.load(path, bytes(32))
     except ConfigurationError:
         return
     assert found.port is None or 0 <= found.port <= 65_535
