@@ -51,6 +51,7 @@ class PacketSpace:
         "_first",
         "_lost",
         "_out",
+        "_path_first",
         "elicited",
         "eliciting",
         "fresh",
@@ -72,9 +73,10 @@ class PacketSpace:
     def __init__(self) -> None:
         self._out: dict[int, SentBatch] = {}
         self._lost: dict[int, SentBatch] = {}
-        self._episode: set[int] = set()  # lost since the window last shrank, and not seen since
+        self._episode: set[int] = set()  # lost when or since it made the window shrink, and not seen yet
         self._batch = SentBatch(-1.0, 0, False, False)
         self._first = 0  # no number below it is outstanding
+        self._path_first = 0  # the first number on this path
         self.newest = NONE
         self.largest_acked = NONE
         self.eliciting = 0
@@ -143,7 +145,7 @@ class PacketSpace:
         acked: list[int] = []
         if sample is None:
             sample = max([high for _, high in ranges], default=NONE)
-        sampled = out.get(sample)
+        sampled = out.get(sample) if sample >= self._path_first else None
         for low, high in ranges:
             for number in range(low if low > first else first, (high if high < newest else newest) + 1):
                 batch = out.pop(number, None)
@@ -231,7 +233,6 @@ class PacketSpace:
     def _lose(self, number: int, batch: SentBatch) -> None:
         del self._out[number]
         self._lost[number] = batch
-        self._episode.add(number)
         self.eliciting -= batch.ack_eliciting
         if batch.in_flight:
             self.lost_size += batch.size
@@ -249,6 +250,11 @@ class PacketSpace:
     def new_episode(self, lost: Iterable[int] = ()) -> None:
         """The window shrank, because of `lost`: once all of those have arrived it shrank for nothing."""
         self._episode = set(lost)
+
+    def more_of_episode(self, lost: Iterable[int]) -> None:
+        """`lost` are lost too, and the window had shrunk already. Nothing to wait for if not by a loss."""
+        if self._episode:
+            self._episode.update(lost)
 
     def blackout(self, lost: Sequence[int], after: float) -> float:
         """The longest time, in seconds, between two packets of `lost` with nothing acknowledged between (§7.6.2).
@@ -279,6 +285,7 @@ class PacketSpace:
         """A new path: what is outstanding can still be acknowledged or lost, and counts for nothing."""
         for batch in self._out.values():
             batch.in_flight = False
+        self._path_first = self.newest + 1
         self._lost.clear()
         self._episode.clear()
         self._batch = SentBatch(-1.0, 0, False, False)

@@ -49,7 +49,6 @@ class Recovery:
     __slots__ = (
         "_at",
         "_last_sent",
-        "_path_since",
         "_spaces",
         "blocked",
         "confirmed",
@@ -84,7 +83,6 @@ class Recovery:
         self.confirmed = spaces == 1
         self._spaces = [PacketSpace() for _ in range(spaces)]
         self._last_sent = NEVER
-        self._path_since = NEVER
         self._at = 0.0
 
     def space(self, index: int = 0) -> PacketSpace:
@@ -172,7 +170,7 @@ class Recovery:
             return acked, []
         self._at = now
         left = packets.sample_sent_at
-        if left is not None and packets.elicited and left > self._path_since:
+        if left is not None and packets.elicited:
             if self.confirmed and ack_delay > self.max_ack_delay:
                 ack_delay = self.max_ack_delay
             rtt = now - left
@@ -203,6 +201,8 @@ class Recovery:
             self._forgive_nothing()
             packets.new_episode(lost)
             self.probes = max(self.probes, 1)  # one packet more speeds recovery up (§7.3.2)
+        else:
+            packets.more_of_episode(lost)
         since = self.rtt.first_sample_at
         if since is None or len(lost) < 2:
             return
@@ -289,7 +289,7 @@ class Recovery:
         for packets in self._spaces:
             packets.leave_path()
         self.pto_count = self.probes = 0
-        self._path_since = self._at = now
+        self._at = now
         self._last_sent = NEVER
 
     def discard(self, space: int) -> None:
