@@ -18,6 +18,9 @@ from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, messag
 
 Filled = tuple[int, int, int]  # messages, octets from one to the next, octets of the last message
 _ENDS = SUCCESS | FAILURE
+QUANTUM = 0.001  # seconds
+BATCH = 40  # datagrams
+ANSWER_AT_ONCE = 8  # messages
 _STALL = 1.0  # seconds, and twice the probe timeout: see `_stalled`
 
 
@@ -27,8 +30,11 @@ class Delivery:
     __slots__ = (
         "_acks",
         "_answered",
+        "_hold",
         "_number",
         "_stall",
+        "_turn_over",
+        "_unanswered",
         "ack_due",
         "asked",
         "block",
@@ -53,7 +59,10 @@ class Delivery:
         self._answered = 0  # the id that the next acknowledgement names
         self._acks: list[bytes] | None = None  # range fields that wait for a message
         self._number = 1  # of the next message that wants an acknowledgement
+        self._hold = 0  # octets that must be allowed before anything goes; 0: none
         self._stall: float | None = None
+        self._unanswered = 0  # messages since the last acknowledgement
+        self._turn_over = False  # the acknowledgement has waited long enough
 
     # -- receiving ------------------------------------------------------------------------------------------------
     def take(self, messages: list[memoryview], chunks: list[Buffer], now: float) -> None:
@@ -75,6 +84,7 @@ class Delivery:
                 self.malformed += 1
                 continue
             self.ack_due = True
+            self._unanswered += 1
             if length or end:
                 if incoming.take(position, message[size - length :], end, chunks):
                     self._answered = number
@@ -124,22 +134,47 @@ class Delivery:
 
     @property
     def waiting(self) -> bool:
-        """Something wants to go out, whether or not it may."""
-        return self.ack_due or self.ping_due or self.outgoing.waiting
+        """Something wants to go out at once, whether or not it may."""
+        return self.ping_due or self.outgoing.waiting or self._must_answer
+
+    @property
+    def _must_answer(self) -> bool:
+        """An acknowledgement waits for the end of the turn at most: the application may answer until then.
+
+        One of many messages does not wait, nor what says that something is missing.
+        """
+        if self._acks:
+            return True
+        return self.ack_due and (self._turn_over or self._unanswered >= ANSWER_AT_ONCE or self.incoming.gaps)
 
     def fill(self, view: memoryview, overhead: int, datagrams: int, now: float) -> Filled | None:
         """Messages into `view`, each `overhead` octets behind the begin of its datagram; None: nothing may go now."""
         outgoing, recovery = self.outgoing, self.recovery
         if outgoing.waiting or self.ping_due:
             budget = recovery.budget(now)
-            if budget > 0:
+            if budget > 0 and (budget >= self._quantum(overhead) or recovery.probes):
+                self._hold = 0
                 filled = self._fill_blocks(view, overhead, datagrams, budget, now)
                 recovery.controller.app_limited = not outgoing.waiting
                 return filled
             recovery.controller.app_limited = False
-        if self.ack_due or self._acks:
+        if self._must_answer:
             return self._fill_acknowledgements(view, overhead, datagrams)
         return None
+
+    def _quantum(self, overhead: int) -> int:
+        """Octets worth a call to the socket: a bulk sender waits until so many may go (a millisecond's, at most a batch).
+
+        It never waits for more than a quarter of its window, nor for more than there is.
+        """
+        controller = self.recovery.controller
+        datagram = overhead + message_size(self.block)
+        waits = self.outgoing.unsent
+        if waits < 2 * datagram or not controller.in_flight:
+            return 1
+        quantum = min(int(controller.pacing_rate * QUANTUM), int(controller.window) // 4, BATCH * datagram, waits)
+        self._hold = max(quantum, datagram)
+        return self._hold
 
     def _fill_blocks(self, view: memoryview, overhead: int, datagrams: int, budget: int, now: float) -> Filled:
         """A run of full blocks; else what is lost, what is short, the end, or a message without a block."""
@@ -221,7 +256,8 @@ class Delivery:
     def _next_acknowledgement(self) -> tuple[int, bytes]:
         """The id and the range fields for the next message; (0, NO_RANGES): there is nothing to say."""
         if self.ack_due:
-            self.ack_due = False
+            self.ack_due = self._turn_over = False
+            self._unanswered = 0
             self._acks = self.incoming.acknowledgements()
             answered, self._answered = self._answered, 0
         elif self._acks:
@@ -245,9 +281,11 @@ class Delivery:
     def deadline(self, now: float) -> float | None:
         """When something is due: a loss, a probe, or the pacer's next datagram."""
         recovery = self.recovery
+        if self.ack_due and not self._turn_over:
+            return now
         due = recovery.deadline
         if self.outgoing.waiting or self.ping_due:
-            ready = recovery.send_at(now)
+            ready = self._ready_at(now)
             if ready is not None and (due is None or ready < due):
                 due = ready
         elif due is None and self.outgoing.outstanding:
@@ -257,9 +295,20 @@ class Delivery:
         self._stall = None
         return due
 
+    def _ready_at(self, now: float) -> float | None:
+        """When the pacer lets go what is held back; None: it is not the pacer that holds it."""
+        recovery, controller = self.recovery, self.recovery.controller
+        if not self._hold or recovery.pacer is None:
+            return recovery.send_at(now)
+        if controller.window - controller.in_flight < self._hold:
+            return None
+        ready = recovery.pacer.ready_at(self._hold)
+        return ready if ready > now else None
+
     def deadline_reached(self, now: float) -> None:
         """Something may be due."""
         recovery = self.recovery
+        self._turn_over = self.ack_due
         if self._stall is not None and now >= self._stall:
             self._stall = None
             self.outgoing.resend_all()  # the peer answered ids, and never covered their positions

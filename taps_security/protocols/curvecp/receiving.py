@@ -39,6 +39,11 @@ class ReceiveStream:
         return self.next == self.total
 
     @property
+    def gaps(self) -> bool:
+        """Something is missing in front of what came."""
+        return self._ahead is not None
+
+    @property
     def failed(self) -> bool:
         """The peer ended its stream with a failure."""
         return bool(self.end & FAILURE)

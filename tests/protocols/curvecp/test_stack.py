@@ -44,9 +44,9 @@ def test_streams_arrive_once_and_in_order_whatever_the_network_does(seed: int) -
         await client.until(lambda: 0 in client.ends, 600)
         assert client.data[0] == data
         assert server.peers[0].data[0] == data
-        assert [(event.token, event.error) for event in client.found(FlowSent)] == [(7, None)]
         assert (await client.over(300)).how is CloseKind.CLEAN
         assert (await server.peers[0].over(300)).how is CloseKind.CLEAN
+        assert [(event.token, event.error) for event in client.found(FlowSent)] == [(7, None)]
         assert len(server.peers) == 1
         endpoint.close()
         server.endpoint.close()
