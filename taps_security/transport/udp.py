@@ -37,6 +37,7 @@ _CACHE = 1024  # entries of each small table
 _ECN = 3  # the two low bits of TOS and Traffic Class: RFC 3168 §5
 _INT = struct.Struct("@i")
 _SEGMENT = struct.Struct("@H")
+_SOURCE_ERRORS = {errno.EINVAL, errno.ENETUNREACH, errno.EADDRNOTAVAIL}  # also of a source address that is not ours
 _PKTINFO4 = struct.Struct("@i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
 _PKTINFO6 = struct.Struct("@16sI")  # ipi6_addr, ipi6_ifindex
 _EXTENDED_ERROR = struct.Struct("@IBBBxII")  # errno, origin, type, code, info, data
@@ -138,6 +139,7 @@ class BatchingUdpSocket(UdpSocket):
         super().__init__(sock, remote)
         self._any = remote is None and self.local[0] in {"0.0.0.0", "::"}  # noqa: S104 -- asked, not bound
         self._locals: dict[bytes, Address] = {}  # IP_PKTINFO's octets -> local address
+        self._gone: set[Address] = set()  # local addresses that were ours when something came to them
         self._ancillary: dict[tuple[int, Address | None, int, bool], Ancillary] = {}
         self._errors_wait = False  # the error queue may hold something that recvmsg() no longer mentions
         self._ancillary_size = 4 * socket.CMSG_SPACE(_PKTINFO6.size)
@@ -271,7 +273,7 @@ class BatchingUdpSocket(UdpSocket):
         self._send_message(data, 0, remote, local, ecn)
 
     def _send_message(self, data: memoryview, segment: int, remote: Address, local: Address | None, ecn: int) -> None:
-        if not self._any:
+        if not self._any or (self._gone and local in self._gone):
             local = None
         key = (segment, local, ecn, ":" in remote[0])
         ancillary = self._ancillary.get(key)
@@ -283,6 +285,12 @@ class BatchingUdpSocket(UdpSocket):
         except (BlockingIOError, InterruptedError):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
         except OSError as error:
+            if local is not None and error.errno in _SOURCE_ERRORS:
+                self._send_message(data, segment, remote, None, ecn)
+                if len(self._gone) >= _CACHE:
+                    self._gone.clear()
+                self._gone.add(local)  # not ours any more: we have moved, and the kernel knows from where to send
+                return
             if segment and error.errno in {errno.EINVAL, errno.EIO}:
                 raise
             # An ICMP error that waited on the socket is told to whoever calls next, and this call has consumed it:

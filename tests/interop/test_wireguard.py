@@ -84,7 +84,7 @@ async def test_another_preshared_key_is_refused(net: Network, tmp_path: Path, ro
         else:
             async with asyncio.TaskGroup() as tasks:
                 asking = tasks.create_task(made.their_swap(count=1, window=1))
-                await until(lambda: received(made))
+                await until(lambda: transferred(made, "sent"))  # our response to the peer's initiation
                 await asyncio.sleep(1.0)
                 assert not asking.done()
                 asking.cancel()
@@ -109,26 +109,26 @@ async def test_persistent_keepalive_of_the_peer(net: Network, tmp_path: Path, ro
     async with tunnel(net, tmp_path, role, their_keepalive=1) as made:
         if role == "responder":
             await begun(made, role)
-        first = await until(lambda: received(made))
+        first = await until(lambda: transferred(made))
 
         async def three_more() -> bool:
-            return await received(made) >= first + 3 * 32
+            return await transferred(made) >= first + 3 * 32
 
         await until(three_more)
 
 
-async def received(made: Tunnel) -> int:
-    """Octets from the peer, in our words."""
+async def transferred(made: Tunnel, way: str = "received") -> int:
+    """Octets from the peer, or to it, in our words."""
     (peer,) = await made.ours.status()
-    count: int = peer["transfer"]["received"]
+    count: int = peer["transfer"][way]
     return count
 
 
 # ------------------------------------------------------------------------------------------------------------ roaming
 def move_ours(made: Tunnel) -> None:
-    """Our outer address becomes another."""
-    made.our_space.add_address(made.our_interface, "10.77.0.11/24")
+    """Our outer address becomes another; in between there is none, and sending fails."""
     made.our_space.delete_address(made.our_interface, "10.77.0.1/24")
+    made.our_space.add_address(made.our_interface, "10.77.0.11/24")
 
 
 @both_roles
@@ -166,8 +166,8 @@ async def test_roaming_of_the_peer(net: Network, tmp_path: Path, role: str) -> N
         transfer = asyncio.create_task(made.their_swap(count=BULK, size=SIZE, window=32))
         before = made.shown.received
         await until(lambda: made.shown.received > before + 500_000, every=0.01)
-        made.their_space.add_address(made.their_interface, "10.77.0.12/24")
         made.their_space.delete_address(made.their_interface, "10.77.0.2/24")
+        made.their_space.add_address(made.their_interface, "10.77.0.12/24")
         made.theirs.set("listen-port", "51999")
         assert (await transfer)["octets"] == BULK * SIZE
         (peer,) = await made.ours.status()

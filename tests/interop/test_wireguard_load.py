@@ -37,8 +37,8 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(space: Namespace, interface: str) -> AsyncIterator[Watch]:
-    words = in_namespace(space, sys.executable, FOLDER / "watch.py", interface, str(PORT))
+async def watching(space: Namespace, interface: str, *more: str) -> AsyncIterator[Watch]:
+    words = in_namespace(space, sys.executable, FOLDER / "watch.py", interface, str(PORT), *more)
     async with start(*words) as program:
         await program.expect("^ready$")
         yield Watch(program)

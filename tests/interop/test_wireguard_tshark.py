@@ -12,9 +12,10 @@ from tests.interop.namespaces import Network
 from tests.interop.peers import PATIENCE, require_program, start
 from tests.interop.test_tshark import run_tshark
 from tests.interop.test_wireguard import begun, both_roles
-from tests.interop.tunnels import ECHO, PORT, in_namespace, tunnel
+from tests.interop.tunnels import ECHO, PORT, in_namespace, tunnel, until
 
 SIZES = (40, 57, 1_200)
+DATA = b"\x04\0\0\0"  # how a message with data begins
 
 
 @pytest.mark.parametrize("psk", [False, True], ids=["without_psk", "with_psk"])
@@ -29,6 +30,7 @@ async def test_tshark_decrypts_with_our_key_log(net: Network, tmp_path: Path, ro
             number = await begun(made, role)
             for size in SIZES:
                 await made.ours.swap(connection=number, count=1, size=size, window=1)
+            await until(lambda: capture.read_bytes().count(DATA) >= 2 * len(SIZES))  # written, there and back
             program.process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE):
                 await program.process.wait()

@@ -132,6 +132,20 @@ def test_a_wildcard_knows_its_real_addresses(sockets, host) -> None:
 
 
 @linux
+@pytest.mark.parametrize(
+    ("host", "gone"), [("127.0.0.1", "192.0.2.77"), pytest.param("::1", "2001:db8::77", marks=ipv6)]
+)
+def test_a_source_address_that_is_ours_no_longer_is_left_to_the_kernel(sockets, host, gone) -> None:
+    wild, peer = sockets(("", 0)), sockets((host, 0))
+    arrival, former = Arrival(), (gone, wild.local[1])
+    for _ in range(2):
+        wild.send(memoryview(bytes(3_000)), 1_000, peer.local, former, 0)
+        assert arrive(peer, arrival) == bytes(3_000)
+        assert arrival.remote == (host, wild.local[1])
+    assert wild.max_datagrams == 64  # nothing was wrong with the batch
+
+
+@linux
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=ipv6)])
 def test_ecn_is_set_and_seen(sockets, host) -> None:
     one, other = sockets((host, 0)), sockets((host, 0))
