@@ -315,7 +315,7 @@ class WireGuardStack(InnerStack):
             sealable = self._record.sealable(now) if self._queue or self._keepalive else 0
             if sealable:
                 self._transmit_inner(slab, min(datagrams, sealable), out, now)
-            elif self._queue:
+            elif self._queue and self._until != -NEVER:
                 self._until = -NEVER  # that key is over
                 self._stage(now)
         if self._record.has_events:

@@ -69,6 +69,8 @@ class End:
         self.noise: list[str] = []
         self.errors: list[TapsError] = []
         self.path = PATH  # by which datagrams come to it
+        self.paths: list[int] = []  # by which it sent, one for each transmit()
+        self.load = Load(0, 100)
         buffer = bytearray(7 * (16 * 1024 + 22))
         self.slab = Slab(buffer, memoryview(buffer))
 
@@ -115,6 +117,7 @@ class End:
             sent = 0
             while (out := stack.transmit(self.slab, 43, self.world.now)) is not None:
                 sent += 1
+                self.paths.append(out.path)
                 step = out.segment or out.length
                 self.world.sent[self.name] += -(-out.length // step)
                 self.out.extend(
@@ -126,6 +129,8 @@ class End:
     def receive(self, data: bytes, segment: int = 0) -> None:
         """A run of datagrams, as an endpoint hands it out."""
         view, now = memoryview(bytearray(data)), self.world.now
+        if self.stack is not None and self.path != PATH:
+            self.stack.path_added(self.path, self.facts(), now)
         while view:
             step = self.stack.receive(Inbound(view, self.path, segment), now) if self.stack is not None else 0
             self.drain()
@@ -136,7 +141,7 @@ class End:
 
     def screen(self, datagram: memoryview) -> None:
         now = self.world.now
-        verdict = self.tunnel.screener.screen(datagram, self.path, self.facts(), Load(0, 100), now)
+        verdict = self.tunnel.screener.screen(datagram, self.path, self.facts(), self.load, now)
         try:
             if isinstance(verdict, Create):
                 self.stack = self.tunnel.screener.accept(verdict.seed, now)  # type: ignore[assignment]
