@@ -24,10 +24,6 @@ REPEAT = 0.5  # seconds without any answer until messages are sent again
 GIVE_UP = 30.0  # seconds without any answer until a command fails
 HANDSHAKE = 60.0  # seconds that an establishment may take
 
-from taps_security.protocols import registry  # TEMP
-
-registry._ROOMS.setdefault("wireguard", "taps_security.protocols.wireguard.descriptor")  # TEMP
-
 
 def preconnection(commands: Commands, **endpoints: Any) -> taps.Preconnection:
     """With the options, store and key log that `open` was given."""
