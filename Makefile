@@ -14,7 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CODE   := $(wildcard taps_security tests benchmarks examples)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format unit bench peers dist docs clean
+.PHONY: help demo test lint format unit bench plots peers dist docs clean
 
 help:
 	@echo "make demo    serve and connect on loopback: declare properties, race, see who wins and why"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint    ruff, mypy --strict, import contracts"
 	@echo "make unit    the tests that need no peer program"
 	@echo "make bench   speed beside the peers (CHECK=1: fail if a target is missed)"
+	@echo "make plots   pictures of each congestion controller on simulated links, in benchmarks/plots"
 	@echo "make peers   the real peers from Debian packages (root on a Debian-like system)"
 	@echo "make dist    a wheel in dist/"
 	@echo "make docs    the documentation as web pages in build/docs"
@@ -43,6 +44,10 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 	@echo "installing taps_security and the test tools into $(VENV)"
 	@$(PIP) install --editable '.[test]'
 	@touch $@ $(VENV)/.cli
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	@$(PIP) install --editable '.[bench]'
+	@touch $@ $(VENV)/.test $(VENV)/.cli
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	@$(PIP) install --editable '.[docs]'
@@ -70,6 +75,9 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(if $(CHECK),--check)
+
+plots: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.recovery
 
 peers:
 	@sh tests/interop/install-peers.sh

@@ -48,7 +48,7 @@ class Bottleneck:
 
     def carry(self, size: int, now: float) -> float | None:
         """When a packet sent at `now` arrives; None: it does not."""
-        if self.backlog(now) > self._room:
+        if self.backlog(now) + size > self._room + 0.5:  # the packet being sent included
             self.dropped += 1
             return None
         self._busy_until = max(now, self._busy_until) + size / self._octets
@@ -149,10 +149,10 @@ def controller(name: str, rtt: RttEstimator, seed: int = 1) -> CongestionControl
     return Chicago(rtt, random.Random(seed).randrange, PACKET)
 
 
-def flow(name: str, link: Bottleneck, start: float = 0.0, **options: int) -> Flow:
-    """A greedy flow under the controller `name`."""
+def flow(name: str, link: Bottleneck, start: float = 0.0, ack_every: int = 1, seed: int = 1) -> Flow:
+    """A greedy flow under the controller `name`, whose randomness `seed` fixes."""
     rtt = RttEstimator()
-    return Flow(Recovery(rtt, controller(name, rtt), Pacer()), link, start, **options)
+    return Flow(Recovery(rtt, controller(name, rtt, seed), Pacer()), link, start, ack_every)
 
 
 def run(flows: list[Flow], until: float, every: float = 0.05) -> None:
