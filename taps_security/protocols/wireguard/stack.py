@@ -41,7 +41,7 @@ from .flows import NEVER, OURS, InnerStack, Shared
 from .handshake import HANDSHAKE_KEY, ROUTE, OpenedInitiation, WireGuardHandshake
 from .limits import LOW_WATER, STAGED
 from .record import OVERHEAD, WireGuardRecord
-from .wire import INITIATION
+from .wire import INITIATION, INITIATION_SIZE
 
 if TYPE_CHECKING:
     from .peers import Peer
@@ -85,6 +85,7 @@ class WireGuardStack(InnerStack):
         self._from: PathId | None = None  # by which the message came that is being consumed
         if seed is not None:
             self._handshake.consume_initiation(seed, now)
+            self.received_octets = INITIATION_SIZE
         shared.state.live[peer.public_key] = self
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -139,6 +140,7 @@ class WireGuardStack(InnerStack):
         """An initiation of our peer that a screener opened."""
         assert isinstance(seed, OpenedInitiation)
         if not self.ended:
+            self.received_octets += INITIATION_SIZE
             self._consume(lambda: self._handshake.consume_initiation(seed, now), path, now)
             self._settle(now)
 
