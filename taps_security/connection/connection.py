@@ -377,6 +377,11 @@ class Connection:
         return bool(self._size) or (self.state is ConnectionState.ESTABLISHED and not self._end_read)
 
     @property
+    def send_msg_max_len(self) -> int:
+        """The largest message that send() takes now, in octets; 0: a stream, no limit (RFC 9622 §8.1.11.4)."""
+        return self._stack.message_limit(self._flow)
+
+    @property
     def callbacks(self) -> Callbacks:
         """`on_ready`, `on_received` ... for those who prefer events to awaiting."""
         if self._callbacks is None:

@@ -73,6 +73,20 @@ class Flow(MessageConnection):
         """A further flow to the same place through the same stack (RFC 9622 §7.4)."""
         return self._group.clone(self)
 
+    async def update_keys(self) -> None:
+        """Fresh keys for all connections of the group. Raises LocalError where the protocol has no key update."""
+        self._require_open("update_keys()")
+        await super().update_keys()
+
+    def export_secret(self, label: str | bytes, context: bytes | None = None, length: int = 32) -> bytes:
+        """Octets that only the two ends of the group's stack can derive. Raises LocalError where there is no exporter."""
+        self._require_open("export_secret()")
+        return super().export_secret(label, context, length)
+
+    def _require_open(self, what: str) -> None:
+        if self.state is ConnectionState.CLOSED:
+            raise LocalError(f"{what}: the connection has ended")
+
     def _handle_security(self, event: SecurityEvent) -> None:
         """The group has noted it already."""
         if self._callbacks is not None:

@@ -45,7 +45,7 @@ class MessageConnection(Connection):
 
         They go out at the end of this turn of the loop, many in one system call. `msg_lifetime` in `context`: a
         message that was not sent by then is dropped. Raises LocalError with Reason.MESSAGE_TOO_LARGE above
-        `send_limit`, in which case none of this call was taken.
+        `send_msg_max_len`, in which case none of this call was taken.
         """
         if type(data) is bytes and data and context is None and not final and self.state is _ESTABLISHED:
             driver, stack = self._driver, self._stack
@@ -64,11 +64,6 @@ class MessageConnection(Connection):
         if context is not None and context.msg_lifetime is not None:
             options = options._replace(expires=self._driver.clock() + context.msg_lifetime)
         return options
-
-    @property
-    def send_limit(self) -> int:
-        """The largest message that send() takes now, in octets (RFC 9622 §8.1.11.4)."""
-        return self._stack.message_limit(self._flow)
 
     # -- receiving ------------------------------------------------------------------------------------------------
     async def receive(

@@ -16,6 +16,7 @@ from taps_security.connection.establish import wait_ready
 from taps_security.observe.security import SecurityLog
 from taps_security.properties.security import Role
 from taps_security.protocols.registry import ClientRequest, Descriptor, ServerRequest
+from taps_security.stack.layers import PathFacts
 from taps_security.stack.stack import SecurityStack
 from taps_security.transport.network import network_of
 from tests.conformance.worlds import World
@@ -64,7 +65,7 @@ class Datagrams:
         )
 
     # -- the server's end -----------------------------------------------------------------------------------------
-    def _accept(self, stack: SecurityStack) -> Driver:
+    def _accept(self, stack: SecurityStack, facts: PathFacts) -> Driver:
         connection = self._connection(stack, self._security, Role.SERVER)
         connection.belong_to(self)
         return connection.driver
@@ -78,7 +79,7 @@ class Datagrams:
 
     def stop(self) -> None:
         """Connections that were taken live on; with none of them there is nothing to linger for."""
-        self._endpoint.stop_serving()
+        self._endpoint.stop_serving(self._screener)
         while not self.ready.empty():
             self.ready.get_nowait().abort()
         if not self._taken:

@@ -11,9 +11,11 @@ import dataclasses
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import taps_security as taps
@@ -47,16 +49,29 @@ def _certificates() -> tuple[taps.Trust, taps.Identity]:
     return taps.Trust.pem(certificate_pem(*authority.chain)), taps.Identity(leaf)
 
 
-def _certificate(role: Role) -> Mapping[str, Any]:
+def _certificate(role: Role, place: tuple[str, int]) -> Mapping[str, Any]:
     trust, identity = _certificates()
     return {"trust": trust, "server_name": SERVER_NAME} if role is Role.CLIENT else {"identity": identity}
 
 
-def _psk(role: Role) -> Mapping[str, Any]:
+def _psk(role: Role, place: tuple[str, int]) -> Mapping[str, Any]:
     return {"psk": taps.PreSharedKey("conformance", bytes(range(32)))}
 
 
-CREDENTIALS: dict[str, Callable[[Role], Mapping[str, Any]]] = {"certificate": _certificate, "psk": _psk}
+# What an end of a role brings; `place`: where the server is, for protocols whose credentials say so.
+Credentials = Mapping[str, Callable[[Role, tuple[str, int]], Mapping[str, Any]]]
+CREDENTIALS: Credentials = {"certificate": _certificate, "psk": _psk}
+FIRST = b"here I am"
+NOWHERE = ("192.0.2.1", 1)
+
+
+def credentials_for(protocol: Descriptor) -> Credentials:
+    """The usual ones, or those of the protocol's own kind: `CREDENTIALS` in tests/protocols/NAME/credentials.py."""
+    home = f"tests.protocols.{protocol.name.replace('-', '_')}"
+    if find_spec(home) is None or find_spec(f"{home}.credentials") is None:
+        return CREDENTIALS
+    own: Credentials = import_module(f"{home}.credentials").CREDENTIALS
+    return own
 
 
 # ------------------------------------------------------------------------------------------------------------ subjects
@@ -104,15 +119,20 @@ class Subject:
             return {}
         return {"options": {self.descriptor.name: kind(**wanted)}}
 
-    def security(self, role: Role, **changes: Any) -> taps.SecurityParameters:
+    def security(self, role: Role, place: tuple[str, int] = NOWHERE, **changes: Any) -> taps.SecurityParameters:
         """What this end declares and brings."""
         stack = f"{self.descriptor.name}/{self.version}"
-        return taps.SecurityParameters(stacks=[stack], **{**CREDENTIALS[self.credentials](role), **changes})
+        brings = credentials_for(self.descriptor)[self.credentials](role, place)
+        return taps.SecurityParameters(stacks=[stack], **{**brings, **changes})
 
     # -- pairs ----------------------------------------------------------------------------------------------------
-    def serving(self, world: World, **server: Any) -> AbstractAsyncContextManager[Service]:
+    @asynccontextmanager
+    async def serving(self, world: World, **server: Any) -> AsyncIterator[Service]:
         """A listening end; `server`: what it declares beside its credentials."""
-        return SERVING[self.descriptor.carrier](self, world, **server)
+        serve = _serving_each_other if self.provides("key_import") else _serving
+        with self.registered():
+            async with serve(self, world, **server) as service:
+                yield service
 
     @asynccontextmanager
     async def connected(self, world: World, **client: Any) -> AsyncIterator[Pair]:
@@ -142,36 +162,43 @@ def properties() -> taps.TransportProperties:
     return taps.TransportProperties(**anything)  # type: ignore[arg-type]
 
 
-# -------------------------------------------------------------------------------------------- byte-stream carriers
+# -------------------------------------------------------------------------------------------------- how they come
 @asynccontextmanager
-async def _serving_streams(subject: Subject, world: World, **server: Any) -> AsyncIterator[Service]:
+async def _serving(subject: Subject, world: World, **server: Any) -> AsyncIterator[Service]:
+    inside = subject.descriptor.tunnel is not None  # then endpoints are addresses inside it
+    place = (world.address, world.free_port() if inside else 0)
     with world.server:
         listener = await taps.Preconnection(
-            [taps.LocalEndpoint(ip_address=world.address, port=0)],
+            [taps.LocalEndpoint(ip_address=None if inside else world.address, port=0)],
             transport_properties=properties(),
-            security_parameters=subject.security(Role.SERVER, **server),
+            security_parameters=subject.security(Role.SERVER, place, **server),
         ).listen(handshake_timeout=TIMEOUT)
-    address = (world.address, listener.port)
+    address = listener.addresses[0]
+    heard_at_once = subject.provides("active_read_before_send")  # else the first message tells of the connection
+
+    async def initiate(*, timeout: float = TIMEOUT, **client: Any) -> taps.Connection:
+        with world.client:
+            connection = await taps.Preconnection(
+                remote_endpoints=[taps.RemoteEndpoint(ip_address=address[0], port=address[1])],
+                transport_properties=properties(),
+                security_parameters=subject.security(Role.CLIENT, place, **client),
+            ).initiate(timeout=timeout)
+        if not heard_at_once:
+            await connection.send(FIRST)
+        return connection
+
+    async def accept() -> taps.Connection:
+        connection = await listener.accept()
+        if not heard_at_once:
+            assert (await connection.receive()).data == FIRST
+        return connection
+
     async with listener:
-        yield Service(
-            address, listener.accept, partial(_initiate, subject, world, address), lambda: len(listener._ready)
-        )
+        yield Service(address, accept, initiate, lambda: len(listener._ready))
 
 
-async def _initiate(
-    subject: Subject, world: World, address: tuple[str, int], *, timeout: float = TIMEOUT, **client: Any
-) -> taps.Connection:
-    with world.client:
-        return await taps.Preconnection(
-            remote_endpoints=[taps.RemoteEndpoint(ip_address=address[0], port=address[1])],
-            transport_properties=properties(),
-            security_parameters=subject.security(Role.CLIENT, **client),
-        ).initiate(timeout=timeout)
-
-
-# ------------------------------------------------------------------------------------------------ datagram carriers
 @asynccontextmanager
-async def _serving_datagrams(subject: Subject, world: World, **server: Any) -> AsyncIterator[Service]:
+async def _serving_each_other(subject: Subject, world: World, **server: Any) -> AsyncIterator[Service]:
     listening = Datagrams(subject.descriptor, subject.version, world, subject.security(Role.SERVER, **server))
 
     async def initiate(*, timeout: float = TIMEOUT, **client: Any) -> taps.Connection:
@@ -183,17 +210,15 @@ async def _serving_datagrams(subject: Subject, world: World, **server: Any) -> A
         listening.stop()
 
 
-SERVING: dict[str, Any] = {"tcp": _serving_streams, "udp": _serving_datagrams}
-
-
 # ------------------------------------------------------------------------------------------------------ all subjects
 def _found() -> Iterator[Subject]:
     registered = [(protocol, version) for protocol, version in registry.allowed(())]
     for protocol, version in [*registered, *((toy, toy.versions[0]) for toy in TOYS)]:
-        usable = [one for name in CREDENTIALS if not (one := Subject(protocol, version, name)).complaint]
+        kinds = credentials_for(protocol)
+        usable = [one for name in kinds if not (one := Subject(protocol, version, name)).complaint]
         if not usable:
-            why = Subject(protocol, version, "psk").complaint
-            raise AssertionError(f"{protocol.name}/{version}: none of {', '.join(CREDENTIALS)} do for it: {why}")
+            why = Subject(protocol, version, next(iter(kinds))).complaint
+            raise AssertionError(f"{protocol.name}/{version}: none of {', '.join(kinds)} do for it: {why}")
         yield from usable
 
 

@@ -9,12 +9,13 @@ import taps_security as taps
 from tests.conformance.subject import TIMEOUT, Pair, Subject
 
 STREAM_PIECE = 65_536  # octets of one send on a byte stream
+TRIES, PATIENCE = 5, 1.0  # of messages that may be lost; seconds
 DATAGRAMS_AT_ONCE = 16  # unreliable messages under way: fewer than a socket buffers
 
 
 def piece(connection: taps.Connection) -> int:
     """Octets of one send."""
-    return connection.driver.stack.message_limit(0) or STREAM_PIECE
+    return connection.send_msg_max_len or STREAM_PIECE
 
 
 async def take(connection: taps.Connection, octets: int) -> bytes:
@@ -27,12 +28,26 @@ async def take(connection: taps.Connection, octets: int) -> bytes:
 
 
 async def ask(pair: Pair, octets: bytes = b"are you there?") -> None:
-    """A question and an answer: both ends live, in both directions."""
-    await pair.client.send(octets)
-    assert await take(pair.server, len(octets)) == octets
-    answer = octets[::-1]
-    await pair.server.send(answer)
-    assert await take(pair.client, len(answer)) == answer
+    """A question and an answer: both ends live, in both directions. Where messages may be lost, they are sent again."""
+    await tell(pair.client, pair.server, octets)
+    await tell(pair.server, pair.client, octets[::-1])
+
+
+async def tell(sender: taps.Connection, receiver: taps.Connection, octets: bytes) -> None:
+    """So many octets from one end to the other."""
+    if sender.security.provides.get("reliability") is not False:
+        await sender.send(octets)
+        assert await take(receiver, len(octets)) == octets
+        return
+    for _ in range(TRIES):
+        await sender.send(octets)
+        try:
+            while bytes(await receiver.receive(timeout=PATIENCE)) != octets:
+                continue  # a copy of what was said before
+        except TimeoutError:
+            continue
+        return
+    raise AssertionError(f"none of {TRIES} messages arrived")
 
 
 async def transfer(subject: Subject, sender: taps.Connection, receiver: taps.Connection, octets: int) -> None:

@@ -58,8 +58,10 @@ def test_keys_are_there_before_data_and_gone_after_the_end(subject: Subject) -> 
                 assert all(event.secret is None for event in events if isinstance(event, KeyReady))
                 connection.abort()
                 await connection.wait_closed()
-                assert isinstance(connection.security_events[-1], Terminated)
-                assert not live_keys(connection)
+        await asyncio.sleep(1)  # where connections share a stack, it ends with the last of them and with the listener
+        for connection in pair:
+            assert isinstance(connection.security_events[-1], Terminated)
+            assert not live_keys(connection)
 
     play(scenario)
 

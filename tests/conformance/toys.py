@@ -83,6 +83,7 @@ ALWAYS = {
     "connection_mobility",
     "full_checksum_send",
     "full_checksum_recv",
+    "active_read_before_send",
 }
 
 

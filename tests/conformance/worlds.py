@@ -6,6 +6,7 @@ A scenario is an async function of a World. `play()` runs it and fails if it lea
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -38,6 +39,15 @@ class World:
         """The network whose conditions a scenario changes."""
         assert self.network is not None, "this scenario is for the simulated network"
         return self.network
+
+    def free_port(self) -> int:
+        """A UDP port of the server that nobody has now."""
+        if self.network is not None:
+            return 51_820
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((self.address, 0))
+            port: int = sock.getsockname()[1]
+            return port
 
     def stream_of(self, host: str) -> simulation.SimulatedStream:
         """That host's end of the only open byte stream."""
@@ -81,6 +91,6 @@ async def _real(scenario: Scenario) -> None:
     await asyncio.sleep(0)  # uvloop opens its own sockets in its first turn
     sockets, tasks = open_sockets(), other_tasks()
     await scenario(World("127.0.0.1", "127.0.0.1", nullcontext(), nullcontext()))
-    left_sockets, left_tasks = await settle(sockets, tasks)
+    left_sockets, left_tasks = await settle(sockets, tasks, turns=300)  # an end may linger for a second
     assert not left_tasks, f"tasks left behind: {sorted(left_tasks)}"
     assert not left_sockets, f"{left_sockets} sockets left behind"
