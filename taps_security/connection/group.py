@@ -79,7 +79,7 @@ class Flow(MessageConnection):
         await super().update_keys()
 
     def export_secret(self, label: str | bytes, context: bytes | None = None, length: int = 32) -> bytes:
-        """Octets that only the two ends of the group's stack can derive. Raises LocalError where there is no exporter."""
+        """Octets that only the two ends of the stack can derive. Raises LocalError where it has no exporter."""
         self._require_open("export_secret()")
         return super().export_secret(label, context, length)
 
