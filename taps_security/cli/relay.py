@@ -252,7 +252,7 @@ def _messages(piece: bytes, connection: Connection, lines: Lines, manner: Manner
     if manner.lines:
         return lines.feed(piece)
     if keeps_messages(connection) and not manner.datagrams:
-        return cut(piece, connection.send_limit)
+        return cut(piece, connection.send_msg_max_len)
     return (piece,)
 
 
