@@ -299,6 +299,15 @@ def test_soft_limits_are_told_once_and_on_use_only() -> None:
     assert events(receiver) == [KeyConfirmed(KEY), KeyExpiring(KEY, Direction.RECEIVE, LimitKind.TIME)]
 
 
+def test_a_key_that_was_told_of_is_over_in_time_all_the_same() -> None:
+    sender, receiver = pair()
+    data = [sealed(sender, b"x") for _ in range(3)]
+    opened(receiver, data[0], now=130.0)
+    assert opened(receiver, data[1], now=179.9)
+    assert not opened(receiver, data[2], now=180.0)
+    assert receiver.dropped == {"key expired": 1}
+
+
 def test_two_to_the_sixty_messages_are_a_soft_limit() -> None:
     sender, _ = pair()
     set_number(sender, REKEY_AFTER_MESSAGES - 2)

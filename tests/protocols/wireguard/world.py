@@ -13,7 +13,7 @@ from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuar
 from taps_security.protocols.wireguard.stack import WireGuardStack
 from taps_security.protocols.wireguard.tunnel import WireGuardTunnel
 from taps_security.stack.errors import TapsError
-from taps_security.stack.events import FlowId, FlowKind, FlowOpened, Received, StackEvent
+from taps_security.stack.events import Direction, FlowId, FlowKind, FlowOpened, KeyReady, Received, StackEvent
 from taps_security.stack.layers import PathFacts, Slab
 from taps_security.stack.screening import Create, Drop, HandOver, Load, Reply
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS, Inbound, SendOptions
@@ -221,3 +221,28 @@ class World:
         assert self.a.stack is not None
         assert self.a.stack.complete
         return flow
+
+
+def connected(seed: int = 1, **how: Any) -> tuple[World, FlowId, FlowId]:
+    """a began, b has heard one message and answered it; nothing is owed."""
+    world = World(seed, **how)
+    flow = world.connect()
+    world.a.send(flow, b"hello")
+    world.settle()
+    (answering,) = world.b.opened
+    world.b.send(answering, b"hello yourself")
+    world.settle()
+    world.a.messages.clear()
+    world.b.messages.clear()
+    return world, flow, answering
+
+
+def sent(world: World, seconds: float) -> dict[str, int]:
+    """Datagrams of each end while time passes."""
+    before = dict(world.sent)
+    world.run(seconds)
+    return {name: world.sent[name] - before[name] for name in before}
+
+
+def generation(end: End, direction: Direction = Direction.SEND) -> int:
+    return max(event.key.generation for event in end.found(KeyReady) if event.direction is direction)
