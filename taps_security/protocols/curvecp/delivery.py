@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ...recovery import Recovery
 from ...stack.events import Buffer
-from .limits import MAX_BLOCK, MESSAGE_HEADER
+from .limits import MAX_BLOCK, MESSAGE_HEADER, TIME_WAIT, TIME_WAIT_PROBES, UNHEARD_END
 from .receiving import ReceiveStream
 from .sending import IDS, SendStream, wire_id
 from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges
@@ -163,7 +163,7 @@ class Delivery:
         return None
 
     def _quantum(self, overhead: int) -> int:
-        """Octets worth a call to the socket: a bulk sender waits until so many may go (a millisecond's, at most a batch).
+        """Octets worth a call to the socket: a bulk sender waits until so many may go, a millisecond's or a batch.
 
         It never waits for more than a quarter of its window, nor for more than there is.
         """
@@ -331,6 +331,19 @@ class Delivery:
             self.ping_due = True
         if not self.recovery.probes:
             self.recovery.probes = 1
+
+    @property
+    def end_unheard(self) -> bool:
+        """All octets arrived; only the end of our stream is not acknowledged, however often it was said."""
+        outgoing = self.outgoing
+        return bool(outgoing.end) and outgoing.base == outgoing.final and self.recovery.pto_count >= UNHEARD_END
+
+    @property
+    def time_wait(self) -> float:
+        """Seconds in which the peer may still ask."""
+        least, most = TIME_WAIT
+        rtt = self.recovery.rtt
+        return min(max(least, TIME_WAIT_PROBES * rtt.probe_timeout()), most) if rtt.sampled else least
 
     # -- what the application hears ---------------------------------------------------------------------------------
     def arrived_tokens(self) -> list[int]:

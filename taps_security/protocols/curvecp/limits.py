@@ -41,12 +41,15 @@ COOKIE_LIFE: Final = 2 * MINUTE + 1.0  # seconds that a client's key is remember
 
 SEND_HIGH: Final = 512 * 1024  # octets not yet sent, above which send() takes nothing
 SEND_LOW: Final = 256 * 1024  # FlowWritable below it
-RECEIVE_WINDOW: Final = 4 * 1024 * 1024  # octets that we keep behind what the application took
+RECEIVE_WINDOW: Final = 2 * 1024 * 1024  # octets behind the first that is missing: two round trips at 200 Mbit/s
+UNREAD: Final = 1024 * 1024  # octets that the application has not taken, above which nothing more fits
 MAX_PIECES: Final = 8192  # kept out of order: a peer that sends single octets with gaps fills no more
 SILENCE: Final = 60.0  # seconds without a word of the peer while it owes an acknowledgement
 DRAIN: Final = 30.0  # the same once close() was called
 CLOSE_WAIT: Final = 5.0  # seconds that the peer has to end its stream after close()
-TIME_WAIT: Final = 60.0  # seconds that an end answers for the connection that it ended
+TIME_WAIT: Final = (1.0, 60.0)  # seconds, at least and at most, that an end answers for its connection
+TIME_WAIT_PROBES: Final = 16  # of the peer's, as far as we know its probe timeout: four with their backoff
+UNHEARD_END: Final = 4  # probes for the end of our stream alone; whoever ended its own has gone away
 LAST_WORDS: Final = 64  # answers that it gives at most
 PROBE_MESSAGE: Final = 192  # the largest message to an address that has not answered yet
 AMPLIFICATION: Final = 3  # octets to such an address for each that came from it

@@ -9,7 +9,7 @@ from ...stack.errors import HardLimitReached
 from ...stack.events import PathId
 from ...stack.layers import Opened
 from .handshake import KIND
-from .limits import LAST_WORDS, TIME_WAIT
+from .limits import LAST_WORDS
 from .record import CurveCpRecord
 
 
@@ -22,11 +22,11 @@ class CurveCpLinger:
 
     __slots__ = ("_left", "_record", "_words", "routes", "until")
 
-    def __init__(self, record: CurveCpRecord, words: bytes, now: float) -> None:
+    def __init__(self, record: CurveCpRecord, words: bytes, until: float) -> None:
         self._record = copy(record)
         self._words = words
         self._left = LAST_WORDS
-        self.until = now + TIME_WAIT
+        self.until = until
         self.routes: frozenset[Hashable] = frozenset() if record.client else frozenset({(KIND, record.public)})
 
     def say(self, now: float) -> bytes:

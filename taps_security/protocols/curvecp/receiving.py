@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...parts.ranges import Ranges
 from ...stack.events import Buffer
-from .limits import ACK_RANGES, MAX_PIECES, MAX_POSITION, RECEIVE_WINDOW
+from .limits import ACK_RANGES, MAX_PIECES, MAX_POSITION, RECEIVE_WINDOW, UNREAD
 from .wire import FAILURE, NO_RANGES, Span, encode_ranges
 
 _MOST = 0xFFFF  # of a range behind the first, and of a gap behind the second
@@ -18,17 +18,16 @@ _BEHIND = ACK_RANGES - 1
 
 
 class ReceiveStream:
-    """One direction's stream, as its receiver knows it. `window`: octets kept behind what the application took."""
+    """One direction's stream, as its receiver knows it. What fits, `limits.RECEIVE_WINDOW` and `UNREAD` say."""
 
-    __slots__ = ("_ahead", "_limit", "_news", "_pieces", "end", "next", "refused", "total", "window")
+    __slots__ = ("_ahead", "_consumed", "_news", "_pieces", "end", "next", "refused", "total")
 
-    def __init__(self, window: int = RECEIVE_WINDOW) -> None:
-        self.window = window
+    def __init__(self) -> None:
         self.next = 0  # everything before it was delivered
         self.total: int | None = None  # where the stream ends, once that is known
         self.end = 0  # SUCCESS or FAILURE, with `total`
         self.refused = False  # something did not fit
-        self._limit = window
+        self._consumed = 0  # what the application took
         self._ahead: Ranges | None = None
         self._pieces: dict[int, bytes] | None = None  # by position; no two overlap
         self._news: Ranges | None = None  # of `_ahead`: not acknowledged yet
@@ -49,14 +48,14 @@ class ReceiveStream:
         return bool(self.end & FAILURE)
 
     @property
-    def limit(self) -> int:
-        """Positions from here on do not fit."""
-        return self._limit
+    def unread(self) -> int:
+        """Octets that the application has not taken."""
+        return self.next - self._consumed
 
     def consumed(self, octets: int) -> bool:
         """The application took so many octets. Whether the peer should be told that there is room again."""
-        self._limit += octets
-        if not self.refused or self._limit - self.next < self.window // 2:
+        self._consumed += octets
+        if not self.refused or self.unread > UNREAD // 2:
             return False
         self.refused = False
         return True
@@ -68,7 +67,7 @@ class ReceiveStream:
             return False
         if self.total is not None and stop > self.total:
             return False
-        if stop > self._limit:
+        if stop > self.next + RECEIVE_WINDOW or (stop > self.next and self.unread >= UNREAD):
             self.refused = True
             return False
         if position <= self.next:

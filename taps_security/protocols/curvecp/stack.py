@@ -288,6 +288,8 @@ class CurveCpStack(LayeredStack):
                     break
             else:
                 self._delivery.deadline_reached(now)
+                if self._peer_over and self._delivery.end_unheard:
+                    self._end(CloseKind.CLEAN, None, now)
             self._route(now)
         except TapsError as error:
             self._fail(error, now)
@@ -501,7 +503,7 @@ class CurveCpStack(LayeredStack):
     def _discard_unread(self) -> None:
         """What the application has not taken, it will not take."""
         incoming = self._delivery.incoming
-        incoming.consumed(max(0, incoming.next + incoming.window - incoming.limit))
+        incoming.consumed(incoming.unread)
 
     def _look_at_close(self, now: float) -> None:
         if self._closing and Due.CLOSE not in self._deadlines and self._delivery.outgoing.over:
@@ -526,7 +528,7 @@ class CurveCpStack(LayeredStack):
         if self.complete:
             words = self._delivery.last_words(end)
             try:
-                self._linger = CurveCpLinger(self._record, words, now)
+                self._linger = CurveCpLinger(self._record, words, now + self._delivery.time_wait)
                 if end or self._delivery.ack_due:
                     self._queue_packet(self._linger.say(now))
             except HardLimitReached:
@@ -573,6 +575,7 @@ class CurveCpStack(LayeredStack):
             self.path = event.new
             self._moved_at = self._delivery.path_changed(now)
             self._credit = float(AMPLIFICATION * self._arrived)
+            self._delivery.ping_due = True
             self._choose_block()
         super()._route_peer_moved(event, now)
 
