@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .asks import Answerer
     from .group import Group
     from .preconnection import Preconnection
+    from .tunnel import Tunnel
 
 PUMP_AT = 7 * 16 * 1024  # octets that wait for the socket before a send() pumps by itself: they fill a slab
 YIELD_AT = 1024 * 1024  # octets that one task sends before it lets the others run
@@ -375,6 +376,11 @@ class Connection:
     def can_receive(self) -> bool:
         """False once everything up to the peer's end was received."""
         return bool(self._size) or (self.state is ConnectionState.ESTABLISHED and not self._end_read)
+
+    @property
+    def tunnel(self) -> Tunnel | None:
+        """The local end that this flow goes through, where its stack carries inner packets."""
+        return None
 
     @property
     def send_msg_max_len(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..observe.security import SecurityLog
 from ..stack.asks import Ask, AskWithdrawn
@@ -37,6 +37,9 @@ from .connection import Connection
 from .driver import Driver
 from .messages import MessageConnection
 from .state import ConnectionState
+
+if TYPE_CHECKING:
+    from .tunnel import Tunnel
 
 _OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed)
 _ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
@@ -72,6 +75,11 @@ class Flow(MessageConnection):
     async def clone(self, *, timeout: float | None = None) -> Connection:
         """A further flow to the same place through the same stack (RFC 9622 §7.4)."""
         return self._group.clone(self)
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """The local end that this flow goes through."""
+        return self._group.tunnel
 
     async def update_keys(self) -> None:
         """Fresh keys for all connections of the group. Raises LocalError where the protocol has no key update."""
@@ -123,10 +131,12 @@ class Group:
         taker: Taker,
         idle: Callable[[Group], None],
         ended: Callable[[Group], None],
+        tunnel: Tunnel,
         properties: Any = None,
     ) -> None:
         self.stack = stack
         self.log = log
+        self.tunnel = tunnel
         self.driver = Driver(loop, stack, self._handle)
         self.complete = False
         self.ended = False

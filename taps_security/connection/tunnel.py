@@ -158,7 +158,7 @@ class Tunnel:
         return self._add(stack).driver  # type: ignore[arg-type]
 
     def _add(self, stack: PacketStack) -> Group:
-        group = self._make_group(stack, taker=self._taken, idle=self._idle, ended=self._ended)
+        group = self._make_group(stack, taker=self._taken, idle=self._idle, ended=self._ended, tunnel=self)
         self._groups[stack.peer] = group
         if self._packets is not None:
             self._packets.join(group)
