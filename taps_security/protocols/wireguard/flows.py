@@ -207,6 +207,7 @@ class InnerStack(LayeredStack):
         """End a flow at once; what is queued on it is dropped."""
         if not self.ended:
             self._end_flow(flow, CloseKind.RESET, code)
+            self._take_ends()
             self._settle(now)
 
     def _end_flow(self, flow: FlowId, how: CloseKind, code: int) -> None:
@@ -290,6 +291,11 @@ class InnerStack(LayeredStack):
     def _pass_over(self) -> None:
         """The first of the queue is an end, or too late."""
         self._drop_oldest(LocalError("the message expired before it was sent", reason=Reason.TIMEOUT))
+
+    def _take_ends(self) -> None:
+        """Ends that nothing stands before any more take place."""
+        while self._queue and self._queue[0][1] is None:
+            self._pass_over()
 
     def _drop_oldest(self, error: TapsError) -> None:
         """Without the first of the queue; an end takes place."""

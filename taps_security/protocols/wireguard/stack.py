@@ -340,8 +340,7 @@ class WireGuardStack(InnerStack):
         out.segment = stride if count > 1 else 0
         self._keepalive = False
         self._timers.sent(now, data=size > 0)
-        while self._queue and self._queue[0][1] is None:
-            self._pass_over()  # an end
+        self._take_ends()
         if self._blocked and self._waiting <= LOW_WATER:
             self.events += [FlowWritable(flow) for flow in self._blocked]
             self._blocked = ()

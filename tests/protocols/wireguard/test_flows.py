@@ -229,6 +229,18 @@ def test_closing_a_flow_before_there_is_a_key() -> None:
     assert world.a.found(FlowClosed) == [FlowClosed(flow, CloseKind.CLEAN)]
 
 
+def test_an_end_behind_a_flow_that_was_reset_takes_place() -> None:
+    world, flow = connected()
+    other = world.a.open()
+    stack = world.a.stack
+    assert stack is not None
+    stack.send(flow, (b"never",), DEFAULT_SEND_OPTIONS, world.now)
+    stack.close_flow(other, world.now)
+    stack.reset_flow(flow, 0, world.now)
+    assert stack.events == [FlowClosed(flow, CloseKind.RESET), FlowClosed(other, CloseKind.CLEAN)]
+    assert stack.pending == 0
+
+
 def test_resetting_a_flow_drops_what_is_queued() -> None:
     world, flow = connected()
     stack = world.a.stack
