@@ -5,6 +5,7 @@ Everything is drawn from the words of the JSON, so that what people see is what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -171,6 +172,8 @@ def _limit(limit: Words) -> str:
 
 
 def _count(number: float) -> str:
+    if number >= 1e15:
+        return f"2^{math.log2(number):.0f}"
     return f"{number / 1e6:.3g} million" if number >= 1e6 else f"{number:g}"
 
 

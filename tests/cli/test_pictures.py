@@ -140,6 +140,8 @@ def test_keys_and_events() -> None:
     assert "application 1" in text
     assert "17.8 million packets (at most 23.7 million); 120 seconds" in text
     assert "250.0 ms" in text
+    limits[0] |= {"soft": 1 << 60, "hard": (1 << 64) - (1 << 13) - 1}
+    assert "2^60 packets (at most 2^64)" in drawn(keys_table([key]))
     assert "KeyReady" in drawn(events_table([{"time": 0.0, "event": "KeyReady", "detail": "x"}]))
 
 
