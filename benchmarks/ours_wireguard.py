@@ -102,7 +102,7 @@ async def serve(job: Job) -> tuple[int, object]:
         """Configure all further peers of an idle measurement when somebody asks for it."""
         async for message in connection:
             if message.data == b"more" and len(tunnel.status()) <= job.warm:
-                await tunnel.apply(options(0, dict.fromkeys(range(1, job.warm + job.count + 1), 0), tunnel.port))
+                await tunnel.apply(options(0, dict.fromkeys(range(1, job.warm + job.count + 1), 0)))
             await connection.send(message.data)
 
     handler = {"bulk": count, "idle": more}.get(job.work, echo)
@@ -146,7 +146,7 @@ async def idle(job: Job, connection: taps.Connection) -> float:
     async def begun(numbers: range) -> None:
         clients = [Client(number, responder) for number in numbers]
         with connected(HOST, job.port) as sock:
-            await asyncio.to_thread(handshakes, sock, clients, 16, confirm=True)
+            await asyncio.to_thread(handshakes, sock, clients, job.connections)
 
     async def ask(message: bytes) -> None:
         await connection.send(message)
