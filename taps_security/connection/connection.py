@@ -25,6 +25,7 @@ from ..stack.events import (
     FlowSent,
     FlowWritable,
     HandshakeComplete,
+    PeerMoved,
     Received,
     SecurityEvent,
     SessionReady,
@@ -33,11 +34,13 @@ from ..stack.events import (
 )
 from ..stack.stack import DEFAULT_SEND_OPTIONS, SecurityStack, SendOptions
 from .callbacks import Callbacks
+from .chunks import freeze, take
 from .driver import Driver
 from .state import ConnectionState, Owner
 from .waiter import Waiter
 
 if TYPE_CHECKING:
+    from ..properties.endpoints import LocalEndpoint
     from .asks import Answerer
     from .group import Group
     from .preconnection import Preconnection
@@ -168,7 +171,7 @@ class Connection:
         self, data: Buffer | Sequence[Buffer], context: MessageContext | None, *, final: bool, timeout: float | None
     ) -> None:
         """All that send() may be asked for, and the waiting for room."""
-        chunks = _freeze(data)
+        chunks = freeze(data)
         options = DEFAULT_SEND_OPTIONS
         if final or context is not None or self.state is not _ESTABLISHED:
             options = self._send_options(context, final=final)
@@ -249,7 +252,8 @@ class Connection:
                     await self._wait_for(min_incomplete_length)
         chunks = self._chunks
         if max_length is not None and self._size > max_length:
-            data = self._take(max_length)
+            data = take(chunks, max_length)
+            self._size -= max_length
         else:
             data = bytes(chunks.pop()) if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
@@ -298,25 +302,6 @@ class Connection:
                 self._receiver = None
         if not self._size and not self._end_read:
             raise self._error or LocalError("receive(): the connection is closed")
-
-    def _take(self, limit: int) -> bytes:
-        taken: list[Buffer] = []
-        left = limit
-        chunks = self._chunks
-        while left and chunks:
-            chunk = chunks[0]
-            if len(chunk) <= left:
-                taken.append(chunk)
-                left -= len(chunk)
-                del chunks[0]
-            else:
-                view = memoryview(chunk)
-                taken.append(view[:left])
-                chunks[0] = view[left:]
-                left = 0
-        data = b"".join(taken)
-        self._size -= len(data)
-        return data
 
     def _consumed(self, octets: int) -> None:
         self._stack.consumed(self._flow, octets, self._driver.clock())
@@ -402,6 +387,16 @@ class Connection:
         if self._preconnection is None:
             raise LocalError("clone(): this connection was accepted, not initiated", reason=Reason.NOT_CLONEABLE)
         return await self._preconnection.initiate(timeout=timeout)
+
+    async def migrate(self, local: LocalEndpoint | None = None) -> None:
+        """Go on from another local address; None: the one that the system would choose now. Nothing is lost by it.
+
+        Raises LocalError where the protocol cannot move, or where the socket is shared with others; OSError if the
+        address cannot be bound.
+        """
+        from .establish import move  # noqa: PLC0415 -- few move
+
+        move(self._loop, self, local)
 
     # -- ends (RFC 9622 §10) --------------------------------------------------------------------------------------
     async def close(self) -> None:
@@ -519,6 +514,11 @@ class Connection:
         if self._callbacks is not None:
             self._callbacks.ready()
 
+    def _handle_moved(self, event: PeerMoved) -> None:
+        self._handle_security(event)
+        if self._group is None:
+            self.remote_endpoint = self._driver.remote(event.new) or self.remote_endpoint
+
     def _handle_session(self, event: SessionReady) -> None:
         self._handle_security(event)
         if self._on_session is not None:
@@ -572,6 +572,7 @@ class Connection:
 
     _HANDLERS: ClassVar[dict[type, str]] = {
         HandshakeComplete: "_handle_complete",
+        PeerMoved: "_handle_moved",
         SessionReady: "_handle_session",
         FlowWritable: "_handle_writable",
         FlowSent: "_handle_sent",
@@ -580,18 +581,3 @@ class Connection:
         AskWithdrawn: "_handle_withdrawn",
         Terminated: "_handle_terminated",
     }
-
-
-def _freeze(data: Buffer | Sequence[Buffer]) -> Sequence[Buffer]:
-    """Immutable chunks: what could change before it is sealed is copied."""
-    if isinstance(data, bytes | bytearray | memoryview):
-        return (_frozen(data),)
-    return tuple(map(_frozen, data))
-
-
-def _frozen(chunk: Buffer) -> Buffer:
-    if isinstance(chunk, bytes):
-        return chunk
-    if isinstance(chunk, memoryview) and chunk.readonly and type(chunk.obj) is bytes:
-        return chunk.cast("B") if chunk.format != "B" else chunk
-    return bytes(chunk)

@@ -26,6 +26,7 @@ from ..stack.events import (
 from ..stack.layers import PathFacts, Slab
 from ..stack.stack import Inbound, SecurityStack, Transmit
 from ..transport.buffers import shared_buffers
+from ..transport.network import Address
 from ..transport.poller import poller_of
 
 LINGER = 30.0  # seconds that a full socket may take none of a cleanly ended connection's last octets
@@ -131,6 +132,15 @@ class Driver:
             self._carriers += (carrier,)
             self.stack.path_added(path, facts, self._loop.time())
             self.pump()
+
+    @property
+    def paths(self) -> tuple[PathId, ...]:
+        """Those that it has, the newest last."""
+        return tuple([carrier.path for carrier in self._carriers])
+
+    def remote(self, path: PathId) -> Address | None:
+        """Where a path of datagrams leads."""
+        return getattr(self._carrier(path), "remote", None)
 
     def drop_path(self, path: PathId) -> None:
         """A path leads nowhere any more."""
@@ -311,9 +321,9 @@ class Driver:
         """Close every carrier and tell the end."""
         last, self._last = self._last, None
         self._disarm()
-        for carrier in self._carriers:
+        carriers, self._carriers = self._carriers, ()
+        for carrier in carriers:
             carrier.close(reset=self._resetting)
-        self._carriers = ()
         if last is not None:
             self._sink(last)
 

@@ -89,6 +89,16 @@ class Endpoint:
         return self._socket.local
 
     @property
+    def paths(self) -> PathTable:
+        """The names of its paths, for a further endpoint of the same stack."""
+        return self._paths
+
+    @property
+    def shared(self) -> bool:
+        """Others use it too, or may come."""
+        return bool(self._screeners) or len(self._members) > 1
+
+    @property
     def half_open(self) -> int:
         """Stacks that a screener created and that are not established yet."""
         return len(self._establishing)
@@ -269,7 +279,8 @@ class Endpoint:
         for route in member.routes:
             if self._by_route.get(route) is member:
                 del self._by_route[route]
-        linger = member.driver.stack.retire(self._loop.time())
+        moved = bool(member.driver.paths)  # it goes on by another endpoint
+        linger = None if moved else member.driver.stack.retire(self._loop.time())
         if linger is not None and not self.closed:
             self._keep(linger, member.left)
         for path in member.left:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from ..stack.errors import LocalError, Reason
 from ..stack.layers import PathFacts
 from ..stack.stack import SecurityStack
-from ..transport.network import Address, Network, StreamOptions, StreamSocket
+from ..transport.network import Address, Network, StreamOptions, StreamSocket, network_of
 from .carrier import StreamCarrier
 from .connection import Connection
 from .endpoint import Endpoint
 from .state import ConnectionState
 
 if TYPE_CHECKING:
+    from ..properties.endpoints import LocalEndpoint
     from .tunnel import Tunnel
 
 PhaseDone = Callable[[str], None]  # told the name of each phase as it ends: "connect", "handshake"
@@ -116,3 +117,31 @@ async def establish_inside(tunnel: Tunnel, remote: Address, local: Address, on_p
     await wait_ready(connection)
     on_phase("handshake")
     return connection
+
+
+def move(loop: asyncio.AbstractEventLoop, connection: Connection, local: LocalEndpoint | None) -> None:
+    """Give a connection a path from another local address, and let its stack use it from now on.
+
+    The path before stays open for what is still under way on it; older ones are let go of.
+    """
+    driver, remote = connection.driver, connection.remote_endpoint
+    endpoint = driver.owner
+    if not isinstance(endpoint, Endpoint) or remote is None:
+        raise LocalError("migrate(): a byte stream cannot move", reason=Reason.NOT_SUPPORTED)
+    if endpoint.shared:
+        raise LocalError("migrate(): the socket serves others too", reason=Reason.NOT_SUPPORTED)
+    address = ("", 0) if local is None else (local.ip_address or "", local.port or 0)
+    sock = network_of(loop).open_datagram(address, remote)
+    further = Endpoint(loop, sock, random=os.urandom, paths=endpoint.paths)
+    former = driver.paths
+    path = further.join(driver, remote)
+    try:
+        driver.stack.migrate(path, loop.time())
+    except LocalError:
+        driver.drop_path(path)
+        driver.owner = endpoint
+        raise
+    driver.pump()
+    connection.local_endpoint = sock.local
+    for old in former[:-1]:
+        driver.drop_path(old)

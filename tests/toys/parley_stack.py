@@ -41,7 +41,7 @@ WINDOW = 128 * 1024  # octets that a flow's receiver takes before they are consu
 FLIGHT = 48 * 1024  # octets of a flow on their way
 FLOWS = 16  # that a peer may open
 WAIT, TRIES = 0.25, 8
-LINGER, LAST_WORDS = 0.5, 8  # seconds, answers
+LINGER, LAST_WORDS = 1.0, 8  # seconds, answers
 
 
 class Control(IntEnum):

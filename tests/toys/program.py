@@ -20,6 +20,7 @@ from taps_security.stack.events import (
     StackEvent,
     Terminated,
 )
+from taps_security.stack.layers import PathFacts
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS, SecurityStack, SendOptions
 from taps_security.transport.network import Address, Arrival, DatagramSocket, network_of
 from taps_security.transport.paths import PathTable
@@ -191,7 +192,7 @@ class Server:
         self._echo, self._patient = echo, patient
         self.endpoint.serve(self.screener, self._make, max_establishing=max_establishing)
 
-    def _make(self, stack: SecurityStack) -> Driver:
+    def _make(self, stack: SecurityStack, facts: PathFacts) -> Driver:
         peer = Peer(stack, echo=self._echo, patient=self._patient)
         peer.claimed = self.claimed
         self.peers.append(peer)

@@ -1,0 +1,40 @@
+"""Lists of octets: what applications give to send(), made safe to keep, and what receive() takes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..stack.events import Buffer
+
+
+def freeze(data: Buffer | Sequence[Buffer]) -> Sequence[Buffer]:
+    """Immutable chunks: what could change before it is sealed is copied."""
+    if isinstance(data, bytes | bytearray | memoryview):
+        return (_frozen(data),)
+    return tuple(map(_frozen, data))
+
+
+def _frozen(chunk: Buffer) -> Buffer:
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, memoryview) and chunk.readonly and type(chunk.obj) is bytes:
+        return chunk.cast("B") if chunk.format != "B" else chunk
+    return bytes(chunk)
+
+
+def take(chunks: list[Buffer], limit: int) -> bytes:
+    """The first `limit` octets, of which there are so many, without them in `chunks`."""
+    taken: list[Buffer] = []
+    left = limit
+    while left:
+        chunk = chunks[0]
+        if len(chunk) <= left:
+            taken.append(chunk)
+            left -= len(chunk)
+            del chunks[0]
+        else:
+            view = memoryview(chunk)
+            taken.append(view[:left])
+            chunks[0] = view[left:]
+            left = 0
+    return b"".join(taken)
