@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
+from zlib import crc32
 
 from ..transport.network import Address, Arrival
 from .hosts import Host
@@ -23,17 +24,21 @@ MAX_RUN = 65_535  # octets of one receive
 class SimulatedDatagramSocket(SimulatedSocket):
     """A bound datagram socket of a simulated host."""
 
-    def __init__(self, host: Host, local: Address, remote: Address | None = None) -> None:
+    def __init__(self, host: Host, local: Address, remote: Address | None = None, *, reuse_port: bool = False) -> None:
         super().__init__(host)
         self.remote = None if remote is None else (canonical(remote[0]), remote[1])
-        self._bound: list[Address] = []
         if not local[0] and remote is None:  # every address of both families
-            first = host.bind("udp", (WILDCARDS[socket.AF_INET6], local[1]), self)
-            self._bound = [first, host.bind("udp", (WILDCARDS[socket.AF_INET], first[1]), self)]
+            first = host.bind("udp", (WILDCARDS[socket.AF_INET6], local[1]), self, shared=reuse_port)
+            try:
+                second = host.bind("udp", (WILDCARDS[socket.AF_INET], first[1]), self, shared=reuse_port)
+            except OSError:
+                host.release("udp", first, self)
+                raise
+            self._bound = [first, second]
         else:
             if self.remote is not None and (not local[0] or canonical(local[0]) in WILDCARDS.values()):
                 local = (host.source_for(self.remote[0]), local[1])
-            self._bound = [host.bind("udp", local, self)]
+            self._bound = [host.bind("udp", local, self, shared=reuse_port)]
         self.local = self._bound[0]
         self.max_datagrams = host.network.max_datagrams
         self.dropped = 0  # datagrams that found the receive buffer full
@@ -165,15 +170,19 @@ class SimulatedDatagramSocket(SimulatedSocket):
 
 
 def _heard(host: Host, local: Address, remote: Address) -> SimulatedDatagramSocket | None:
-    """The socket that hears `remote` at `local`: one connected to it before one that hears everybody."""
-    everybody = None
+    """The socket that hears `remote` at `local`: one connected to it before one that hears everybody.
+
+    Of several that share the address it is always the same one for the same remote.
+    """
+    everybody: list[SimulatedDatagramSocket] = []
     for sock in host.bound("udp", local):
         if isinstance(sock, SimulatedDatagramSocket):
             if sock.remote == remote:
                 return sock
-            if sock.remote is None and everybody is None:
-                everybody = sock
-    return everybody
+            if sock.remote is None:
+                everybody.append(sock)
+    sharing = [sock for sock in everybody if sock.local == everybody[0].local]
+    return sharing[crc32(repr(remote).encode()) % len(sharing)] if sharing else None
 
 
 def _arrived(host: Host, packet: Packet) -> None:

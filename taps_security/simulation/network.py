@@ -271,9 +271,11 @@ class HostNetwork:
         """Listen on the current host."""
         return SimulatedListener(self._network.current_host(), local, backlog, options, reuse_port=reuse_port)
 
-    def open_datagram(self, local: Address, remote: Address | None = None) -> SimulatedDatagramSocket:
+    def open_datagram(
+        self, local: Address, remote: Address | None = None, *, reuse_port: bool = False
+    ) -> SimulatedDatagramSocket:
         """A datagram socket of the current host."""
-        return SimulatedDatagramSocket(self._network.current_host(), local, remote)
+        return SimulatedDatagramSocket(self._network.current_host(), local, remote, reuse_port=reuse_port)
 
     def place(self) -> Hashable:
         """The current host: ports are its own."""

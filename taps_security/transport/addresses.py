@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any
 
@@ -39,6 +40,13 @@ def plain_address(found: Any) -> Address:
         elif found[3] and "%" not in host:
             host = f"{host}%{_scope(found[3])}"
     return host, found[1]
+
+
+def share_port(sock: socket.socket) -> None:
+    """Let other sockets that say so too have the address that `sock` is about to be bound to. Raises OSError."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError(errno.ENOPROTOOPT, "this platform has no SO_REUSEPORT: one process per port")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def _scope(index: int) -> str:

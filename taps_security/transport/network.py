@@ -146,8 +146,14 @@ class Network(Protocol):
     ) -> ListeningSocket:
         """A listening socket; port 0 picks a free one. What it accepts has the `options`. Raises OSError."""
 
-    def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
-        """A bound datagram socket; with `remote` it is connected, so that ICMP errors come back."""
+    def open_datagram(
+        self, local: Address, remote: Address | None = None, *, reuse_port: bool = False
+    ) -> DatagramSocket:
+        """A bound datagram socket; with `remote` it is connected, so that ICMP errors come back. Raises OSError.
+
+        The host "" is every address of both families. `reuse_port`: others that say so too may have the same address;
+        each peer is heard by one of them.
+        """
 
     def place(self) -> Hashable:
         """Whose ports these are: two sockets of one place cannot have one address."""

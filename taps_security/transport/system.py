@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Hashable, Sequence
 
-from .addresses import plain_address, socket_address
+from .addresses import plain_address, share_port, socket_address
 from .network import Address, DatagramSocket, ListeningSocket, ResolvedAddress, StreamOptions, StreamSocket
 from .tcp import apply_options
 
@@ -59,7 +59,7 @@ class SystemNetwork:
             if os.name == "posix":  # on Windows it would let two programs share the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
-                _reuse_port(sock)
+                share_port(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             apply_options(sock, options)  # what it accepts inherits them
@@ -73,11 +73,13 @@ class SystemNetwork:
             raise
         return sock
 
-    def open_datagram(self, local: Address, remote: Address | None = None) -> DatagramSocket:
+    def open_datagram(
+        self, local: Address, remote: Address | None = None, *, reuse_port: bool = False
+    ) -> DatagramSocket:
         """A bound UDP socket; with `remote`, connected. The host "" stands for every address of both families."""
         from .udp import open_udp  # noqa: PLC0415 -- who uses byte streams pays for no datagrams
 
-        return open_udp(local, remote)
+        return open_udp(local, remote, reuse_port=reuse_port)
 
     def place(self) -> Hashable:
         """The machine."""
@@ -91,9 +93,3 @@ class SystemNetwork:
             if kind in {socket.AF_INET, socket.AF_INET6}:
                 addresses.append(ResolvedAddress(*plain_address(address), kind))
         return list(dict.fromkeys(addresses))
-
-
-def _reuse_port(sock: socket.socket) -> None:
-    if not hasattr(socket, "SO_REUSEPORT"):
-        raise OSError("this platform has no SO_REUSEPORT: one process per port")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -20,7 +20,7 @@ import time
 from typing import Any
 
 from . import numbers
-from .addresses import mapped_address, plain_address, socket_address
+from .addresses import mapped_address, plain_address, share_port, socket_address
 from .network import Address, Arrival, DatagramSocket
 
 MAX_PAYLOAD = 65_507  # octets of one datagram, and of one batch: RFC 768's length field without IPv4 and UDP headers
@@ -339,11 +339,12 @@ class BatchingUdpSocket(UdpSocket):
 _ERROR_KINDS = {(socket.IPPROTO_IP, numbers.IP_RECVERR), (socket.IPPROTO_IPV6, numbers.IPV6_RECVERR)}
 
 
-def open_udp(local: Address, remote: Address | None = None) -> DatagramSocket:
+def open_udp(local: Address, remote: Address | None = None, *, reuse_port: bool = False) -> DatagramSocket:
     """A bound, non-blocking UDP socket, with batches where the platform has them. Raises OSError.
 
     `local` with the host "" is every address of both families where there is IPv6; "::" is every IPv6 address. With
-    `remote` the socket is connected: it hears of no other peer, and the kernel picks the local address.
+    `remote` the socket is connected: it hears of no other peer, and the kernel picks the local address. `reuse_port`:
+    see Network.open_datagram().
     """
     host, port = local
     dual = not host and remote is None and socket.has_dualstack_ipv6()
@@ -355,6 +356,8 @@ def open_udp(local: Address, remote: Address | None = None) -> DatagramSocket:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        if reuse_port:
+            share_port(sock)
         sock.bind(address)
         if remote is not None:
             sock.connect(socket_address(remote)[1])

@@ -252,3 +252,96 @@ def test_the_source_address_can_be_chosen_among_the_hosts_own() -> None:
             client.send(memoryview(b"x"), 0, target, ("192.0.2.78", 0), 0)
 
     run(main)
+
+
+# ----------------------------------------------------------------------------------------------------- both families
+def test_an_empty_host_hears_both_families_and_answers_from_what_was_asked() -> None:
+    async def main(network: Network) -> None:
+        seam = network_of(asyncio.get_running_loop())
+        host = network.host("server")
+        with host:
+            server = seam.open_datagram(("", 0))
+        assert server.local == ("::", server.local[1])
+        for address in host.addresses:
+            with network.host("client"):
+                client = seam.open_datagram(("", 0), (address, server.local[1]))
+            client.send(memoryview(b"ping"), 0, (address, server.local[1]), None, 0)
+            _, arrival = await receive_datagram(server)
+            assert arrival.local == (address, server.local[1])
+            assert arrival.remote == client.local
+            server.send(memoryview(b"pong"), 0, arrival.remote, None, 0)
+            data, answer = await receive_datagram(client)
+            assert (data, answer.remote) == (b"pong", (address, server.local[1]))
+            client.close()
+        server.close()
+        assert network.open_sockets() == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("taken", ["0.0.0.0", "::", ""])
+def test_an_empty_host_takes_both_families_or_nothing(taken: str) -> None:
+    async def main(network: Network) -> None:
+        seam = network_of(asyncio.get_running_loop())
+        first = seam.open_datagram((taken, 53))
+        with pytest.raises(OSError, match="in use") as caught:
+            seam.open_datagram(("", 53))
+        assert caught.value.errno == errno.EADDRINUSE
+        first.close()
+        second = seam.open_datagram(("", 53))  # nothing of the failed one is left
+        second.close()
+        for host in ("0.0.0.0", "::"):
+            seam.open_datagram((host, 53)).close()
+
+    run(main)
+
+
+def test_ports_belong_to_a_host() -> None:
+    async def main(network: Network) -> None:
+        seam = network_of(asyncio.get_running_loop())
+        places, sockets = [], []
+        for name in ("client", "server", "client"):
+            with network.host(name):
+                places.append(seam.place())
+        for name in ("client", "server"):
+            with network.host(name):
+                sockets.append(seam.open_datagram(("", 53)))
+        assert places[0] == places[2] != places[1]
+        assert seam.place() not in places  # of nobody's code
+        for sock in sockets:
+            sock.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0"])
+def test_sockets_that_share_a_port_share_the_peers(address: str) -> None:
+    async def main(network: Network) -> None:
+        seam = network_of(asyncio.get_running_loop())
+        with network.host("server") as host:
+            sharing = [seam.open_datagram((address, 53), reuse_port=True) for _ in range(2)]
+            with pytest.raises(OSError, match="in use"):
+                seam.open_datagram((address, 53))
+        target = host.addresses[0], 53
+        with network.host("client"):
+            clients = [seam.open_datagram(("0.0.0.0", 4000 + number)) for number in range(20)]
+        for _ in range(3):
+            for client in clients:
+                client.send(memoryview(b"x"), 0, target, None, 0)
+        await asyncio.sleep(1)
+        heard = []
+        for sock in sharing:
+            arrival = Arrival()
+            heard.append([])
+            while sock.receive_into(memoryview(bytearray(9)), arrival):
+                heard[-1].append(arrival.remote)
+        assert all(heard)
+        assert not set(heard[0]) & set(heard[1])  # a peer is heard by one of them, always the same
+        assert sorted(heard[0] + heard[1]) == sorted(client_at(client) for client in clients for _ in range(3))
+        for sock in (*sharing, *clients):
+            sock.close()
+
+    def client_at(client: SimulatedDatagramSocket) -> tuple[str, int]:
+        return client.host.addresses[0], client.local[1]
+
+    run(main)

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from taps_security.transport.addresses import mapped_address, plain_address, socket_address
+from taps_security.transport.addresses import mapped_address, plain_address, share_port, socket_address
 
 
 def test_families() -> None:
@@ -29,3 +29,9 @@ def test_ipv4_on_dual_stack_sockets() -> None:
     assert mapped_address(("2001:db8::1", 1)) == ("2001:db8::1", 1, 0, 0)
     assert plain_address(("::ffff:192.0.2.1", 1, 0, 0)) == ("192.0.2.1", 1)
     assert plain_address(("192.0.2.1", 1)) == ("192.0.2.1", 1)
+
+
+def test_a_platform_that_cannot_share_ports_says_so(monkeypatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT", raising=False)
+    with socket.socket() as sock, pytest.raises(OSError, match="SO_REUSEPORT"):
+        share_port(sock)

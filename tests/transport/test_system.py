@@ -116,6 +116,22 @@ async def test_datagrams(network) -> None:
     server.close()
 
 
+async def test_datagram_sockets_share_a_port_if_they_ask_for_it(network) -> None:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        pytest.skip("no SO_REUSEPORT here")
+    one = network.open_datagram(("127.0.0.1", 0), reuse_port=True)
+    other = network.open_datagram(one.local, reuse_port=True)
+    assert one.local == other.local
+    with pytest.raises(OSError, match="in use"):
+        network.open_datagram(one.local)
+    one.close()
+    other.close()
+
+
+async def test_all_ports_are_of_one_place(network) -> None:
+    assert network.place() == SystemNetwork(asyncio.get_running_loop()).place()
+
+
 async def test_names_resolve_to_numbers(network) -> None:
     found = await network.resolve("localhost", 4433)
     assert ("127.0.0.1", 4433, socket.AF_INET) in found
