@@ -71,25 +71,42 @@ class Packets:
 
     async def send(self, packets: Sequence[Buffer]) -> None:
         """Send whole IP packets. What has no route, is too large, or finds its queue full is dropped and counted."""
+        routes = self._routes
+        batch: list[Buffer] = []
+        current: PacketFlow | None = None
         for packet in packets:
             destination = bytes(packet[16:20] if packet[:1] and packet[0] >> 4 == 4 else packet[24:40])
             try:
-                flow = self._routes[destination]
+                flow = routes[destination]
             except KeyError:
                 flow = await self._route(destination)
-            if flow is None:
+            if flow is not current:
+                self._send(current, batch)
+                current, batch = flow, []
+            batch.append(packet)
+        self._send(current, batch)
+
+    def _send(self, flow: PacketFlow | None, packets: list[Buffer]) -> None:
+        """Packets of one peer: all at once, or one by one if there is something wrong with one of them."""
+        if not packets:
+            return
+        if flow is None:
+            self.dropped += len(packets)
+            return
+        driver = flow.driver
+        try:
+            if not driver.stack.send(flow.flow, packets, DEFAULT_SEND_OPTIONS, driver.clock()):
+                driver.pump()
+                if not driver.stack.send(flow.flow, packets, DEFAULT_SEND_OPTIONS, driver.clock()):
+                    self.dropped += len(packets)
+        except TapsError:  # one is larger than the tunnel's MTU, or no packet of that peer
+            if len(packets) == 1:
                 self.dropped += 1
-                continue
-            driver = flow.driver
-            try:
-                if not driver.stack.send(flow.flow, (packet,), DEFAULT_SEND_OPTIONS, driver.clock()):
-                    driver.pump()
-                    if not driver.stack.send(flow.flow, (packet,), DEFAULT_SEND_OPTIONS, driver.clock()):
-                        self.dropped += 1
-            except TapsError:
-                self.dropped += 1  # larger than the tunnel's MTU
-            if not driver.will_pump:
-                driver.schedule()
+                return
+            for packet in packets:
+                self._send(flow, [packet])
+        if not driver.will_pump:
+            driver.schedule()
 
     def close(self) -> None:
         """Let go: from now on the tunnel answers for itself again."""

@@ -6,6 +6,7 @@ from typing import Final
 
 # ------------------------------------------------------------------------------------------ the specifications'
 ICMP: Final = 1  # protocol numbers, RFC 790 and RFC 8200 §3
+TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58
 MIN_IPV4_HEADER: Final = 20  # octets; RFC 791 §3.1

@@ -34,6 +34,7 @@ from .limits import (
     MAX_MTU,
     MIN_IPV4_MTU,
     MIN_IPV6_MTU,
+    TCP,
     UDP,
     UDP_HEADER,
 )
@@ -47,6 +48,10 @@ _V4: Final = struct.Struct("!BxH2xHxB2x12sH").unpack_from
 _V6: Final = struct.Struct("!4xHBx36sHH").unpack_from
 _V6_SIZE: Final = 48
 _FRAGMENT: Final = 0x3FFF
+
+# What is asked of a whole packet that goes out: version and header length, total or payload length, destination.
+_OUT4: Final = struct.Struct("!BxH12x4s").unpack_from
+_OUT6: Final = struct.Struct("!B3xH18x16s").unpack_from
 
 
 def _packed(host: str) -> bytes:
@@ -237,6 +242,8 @@ class InnerFlows:
         "_next",
         "_of_peer",
         "_packet_flow",
+        "_receivable",
+        "_sendable",
         "_verify",
         "_writes",
         "dropped",
@@ -260,6 +267,7 @@ class InnerFlows:
         self._by_key: dict[bytes, FlowId] = {}
         self._writes: dict[FlowId, Callable[[Buffer, memoryview, int], int]] = {}
         self._packet_flow: FlowId | None = None
+        self._sendable = self._receivable = b""  # the last whole packet went to, or came from, that allowed address
         self._of_peer = 0
         self._errors = _Budget(ERRORS_PER_SECOND, ERRORS_AT_ONCE)
         self._echoes = _Budget(ECHOES_PER_SECOND, ECHOES_AT_ONCE)
@@ -298,6 +306,7 @@ class InnerFlows:
         """The flow is over on this side; UDP tells nobody. An unknown one is none any more."""
         if flow == self._packet_flow:
             self._packet_flow = None
+            self._receivable = b""
         elif flow in self._flows:
             ended = self._flows.pop(flow)
             del self._by_key[ended.key]
@@ -314,6 +323,7 @@ class InnerFlows:
 
     def recheck(self) -> list[FlowId]:
         """The peer's addresses have changed: flows that it may not have any more are closed, and named."""
+        self._sendable = self._receivable = b""
         gone = [flow for flow, each in self._flows.items() if not self._allowed(each.remote[0])]
         for flow in gone:
             self.close(flow)
@@ -350,7 +360,7 @@ class InnerFlows:
                 f"a message of {len(message)} octets; at most {self.message_limit(flow)} fit into an inner packet",
                 reason=Reason.MESSAGE_TOO_LARGE,
             )
-        if flow == self._packet_flow:
+        if flow == self._packet_flow and not self._is_like_the_last(message):
             try:
                 packet = parse_packet_untrusted(message if isinstance(message, bytes) else memoryview(message))
             except PacketRefused as error:
@@ -359,6 +369,18 @@ class InnerFlows:
                 raise LocalError("octets stand behind the end of the IP packet", reason=Reason.MALFORMED)
             if not self._allowed(packet.destination):
                 raise LocalError(f"{_text(packet.destination)} is not behind this peer", reason=Reason.UNREACHABLE)
+            self._sendable = packet.destination
+
+    def _is_like_the_last(self, message: Buffer) -> bool:
+        """Whether it is a packet without options to where the last one went: nothing more has to be asked."""
+        try:
+            first, length, destination = _OUT4(message)
+            if first == 0x45:
+                return destination == self._sendable and length == len(message) and not word_sum(message[:20])
+            first, length, destination = _OUT6(message)
+        except struct.error:  # too short
+            return False
+        return bool(first >> 4 == 6 and destination == self._sendable and length + 40 == len(message))
 
     def write(self, flow: FlowId, payload: Buffer, into: memoryview, at: int = 0) -> int:
         """One message as an inner packet into `into[at:]`; its octets. KeyError if the flow is over; struct.error or
@@ -380,11 +402,15 @@ class InnerFlows:
         known, received, verify = self._by_key, self.received, self._verify
         nobody: list[Buffer] = []
         last, take = b"-", nobody.append  # no packet has such a key
+        whole, source = self._packet_flow or 0, self._receivable  # TCP from there is nobody else's: no more is asked
         for packet in packets:
             try:
                 first, total, fragment, protocol, key, length = _V4(packet)
                 if first == 0x45:
                     start, stop = 28, length + 20
+                    if protocol == TCP and key[:4] == source and 40 <= total <= len(packet):
+                        self._deliver(whole, packet[:total])
+                        continue
                     if protocol != UDP or fragment & _FRAGMENT:
                         key = b""  # which no flow has
                 else:
@@ -392,6 +418,9 @@ class InnerFlows:
                     start, stop = _V6_SIZE, length + 40
                     total += 40
                     if first >> 4 != 6 or protocol != UDP or not checksum:
+                        if first >> 4 == 6 and protocol == TCP and key[:16] == source and 60 <= total <= len(packet):
+                            self._deliver(whole, packet[:total])
+                            continue
                         key = b""
             except struct.error:  # too short for a datagram
                 self._sort(packet, now)
@@ -430,6 +459,7 @@ class InnerFlows:
             elif packet.protocol == (ICMP if packet.version == 4 else ICMPV6) and self._message(packet, now):
                 return
         if self._packet_flow is not None:
+            self._receivable = packet.source
             self._deliver(self._packet_flow, packet.octets)
             return
         self._refuse(packet, now)

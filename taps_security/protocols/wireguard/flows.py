@@ -165,12 +165,17 @@ class InnerStack(LayeredStack):
             raise LocalError(f"send(): there is no flow {flow}") from None
         if self._room and max(map(len, chunks)) > self.message_limit(flow):
             self._too_long(flow)
-        last = len(chunks) - 1
-        taken = 0
-        for number, chunk in enumerate(chunks):
-            size = len(chunk)
-            self._enqueue(flow, chunk, options if number == last or not options.token else options._replace(token=0))
-            taken += size
+        taken = sum(map(len, chunks))
+        queue = self._queue
+        if queue is None:
+            queue = self._queue = deque()
+        if options.token:  # the last of them tells
+            plain = options._replace(token=0)
+            queue += [(flow, chunk, plain) for chunk in chunks[:-1]]
+            queue.append((flow, chunks[-1], options))
+        else:
+            queue += [(flow, chunk, options) for chunk in chunks]
+        self._waiting += taken + _COUNTED * len(chunks)
         if now < self._until:
             self.pending += taken + _COUNTED * len(chunks)
         else:
