@@ -58,12 +58,12 @@ class Callbacks:
             self._loop.call_soon(self.received)
 
     def received(self) -> None:
-        """There are octets, or the end of the stream."""
-        if self._on_received is None:
-            return
-        message = self._connection.take_received()
-        if message is not None:
+        """There are octets, messages, or the end of the stream."""
+        connection = self._connection
+        while self._on_received is not None and (message := connection.take_received()) is not None:
             self._call(self._on_received, message)
+            if not connection.can_receive:
+                return  # a stream would tell its end again and again
 
     def ready(self) -> None:
         """The handshake is complete."""

@@ -32,9 +32,11 @@ from ..stack.events import (
     Terminated,
 )
 from ..stack.tunnel import FlowAddress, PacketStack
+from ..transport.network import Address
 from .asks import Answerer
 from .connection import Connection
 from .driver import Driver
+from .establish import wait_ready
 from .messages import MessageConnection
 from .state import ConnectionState
 
@@ -73,8 +75,18 @@ class Flow(MessageConnection):
             self._driver.pump()
 
     async def clone(self, *, timeout: float | None = None) -> Connection:
-        """A further flow to the same place through the same stack (RFC 9622 §7.4)."""
-        return self._group.clone(self)
+        """A further flow to the same place through the same stack, ready when that is (RFC 9622 §7.4).
+
+        `timeout`: seconds to wait for that. Raises LocalError once the stack has ended, and what ended it meanwhile.
+        """
+        flow = self._group.clone(self)
+        if flow.state is ConnectionState.ESTABLISHING:
+            try:
+                async with asyncio.timeout(timeout):
+                    await wait_ready(flow)
+            except TimeoutError:
+                raise ConnectionLost("the handshake took too long", reason=Reason.TIMEOUT) from None
+        return flow
 
     @property
     def tunnel(self) -> Tunnel:
@@ -100,16 +112,25 @@ class Flow(MessageConnection):
         if self._callbacks is not None:
             self._callbacks.security(event)
 
+    def _handle_complete(self, event: HandshakeComplete) -> None:
+        if self.state is ConnectionState.ESTABLISHING:
+            super()._handle_complete(event)
+        else:
+            self._handle_security(event)  # it is being closed already
+
     def _handle_flow_closed(self, event: FlowClosed) -> None:
         error = self._error
-        if error is None and event.how in _ENDED_BADLY and self.state is not ConnectionState.CLOSING:
-            error = ConnectionLost("the peer ended the flow", reason=Reason.RESET)
+        if error is None and event.how in _ENDED_BADLY:
+            if self.state is ConnectionState.CLOSING:
+                error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
+            else:
+                error = ConnectionLost("the flow has ended: its peer may not have it any more", reason=Reason.RESET)
         self._group.forget(self)
         self._over(error)
 
     def _handle_terminated(self, event: Terminated) -> None:
         self._handle_security(event)
-        error = event.error
+        error = self._error or event.error
         if error is None and event.how in _ENDED_BADLY:
             error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
         self._over(error)
@@ -140,6 +161,8 @@ class Group:
         self.driver = Driver(loop, stack, self._handle)
         self.complete = False
         self.ended = False
+        self.outer: Address | None = None  # the peer's configured name and port, and where that led to
+        self.place: Address | None = None
         self._loop = loop
         self._answerer = answerer
         self._taker = taker
@@ -178,14 +201,14 @@ class Group:
             self.driver.pump()
 
     # -- flows ----------------------------------------------------------------------------------------------------
-    def open(self, kind: FlowKind, remote: object, make: type[Flow] | None = None) -> Flow:
-        """A further flow, a `make` if that is given. Raises LocalError where the stack opens none like it."""
+    def open(self, kind: FlowKind, remote: object, make: Callable[..., Flow] = Flow) -> Flow:
+        """A further flow, made by `make`. Raises LocalError where the stack opens none like it."""
         if self.ended:
             raise LocalError("open(): the stack behind it has ended")
         number = self.stack.open_flow(kind, remote, self._loop.time())
         if number is None:
             raise LocalError("open(): the peer allows no more flows now", reason=Reason.OVERLOADED)
-        flow = self._add(number, remote, make or Flow)
+        flow = self._add(number, remote, make)
         self.driver.pump()
         return flow
 
@@ -196,7 +219,7 @@ class Group:
             raise LocalError("clone(): the connection has ended", reason=Reason.NOT_CLONEABLE)
         return self.open(FlowKind.DATAGRAM, FlowAddress(remote, (local[0], 0)))
 
-    def _add(self, number: FlowId, remote: object, make: type[Flow]) -> Flow:
+    def _add(self, number: FlowId, remote: object, make: Callable[..., Flow]) -> Flow:
         flow = make(self._loop, self.stack, self.log, self._answerer, flow=number, group=self)
         flow.properties = self._properties
         if isinstance(remote, FlowAddress):

@@ -14,7 +14,8 @@ from ..properties.messages import Message, MessageContext
 from ..stack.errors import LocalError, Reason
 from ..stack.events import Buffer, Received, StackEvent
 from ..stack.stack import DEFAULT_SEND_OPTIONS, SendOptions
-from .connection import PUMP_AT, Connection
+from .chunks import freeze
+from .connection import COPY_BELOW, PUMP_AT, Connection
 from .state import ConnectionState
 
 WAITING = 4 * 1024 * 1024  # octets that wait for receive()
@@ -44,8 +45,9 @@ class MessageConnection(Connection):
         """Send one message, or several in one call; waits only while too much is queued.
 
         They go out at the end of this turn of the loop, many in one system call. `msg_lifetime` in `context`: a
-        message that was not sent by then is dropped. Raises LocalError with Reason.MESSAGE_TOO_LARGE above
-        `send_msg_max_len`, in which case none of this call was taken.
+        message that was not sent by then is dropped. `timeout`: seconds to wait for room. Raises TimeoutError after
+        that, LocalError with Reason.MESSAGE_TOO_LARGE above `send_msg_max_len`, and what ended the connection; then
+        none of this call was taken, nor if it is cancelled while it waits.
         """
         if type(data) is bytes and data and context is None and not final and self.state is _ESTABLISHED:
             driver, stack = self._driver, self._stack
@@ -55,12 +57,44 @@ class MessageConnection(Connection):
                 elif not driver.will_pump:
                     driver.schedule()
                 return
-        elif final:
-            raise LocalError("send(): messages without reliability have no final one", reason=Reason.NOT_SUPPORTED)
-        await self._send_slowly(data, context, final=False, timeout=timeout)
+        await self._send_slowly(data, context, final=final, timeout=timeout)
+
+    async def _send_slowly(
+        self, data: Buffer | Sequence[Buffer], context: MessageContext | None, *, final: bool, timeout: float | None
+    ) -> None:
+        chunks = freeze(data)
+        if not chunks:
+            return
+        options = DEFAULT_SEND_OPTIONS
+        if final or context is not None or self.state is not _ESTABLISHED:
+            options = self._send_options(context, final=final)
+        try:
+            if not self._stack.send(self._flow, chunks, options, self._driver.clock()):
+                async with asyncio.timeout(timeout):
+                    await self._send_blocked(chunks, options)
+        except BaseException:
+            if self._contexts:
+                self._contexts.pop(options.token, None)
+            raise
+        if self._stack.pending >= PUMP_AT:
+            await self._pump()
+        else:
+            self._driver.schedule()
+
+    def try_send(self, data: bytes, *, final: bool = False) -> bool:
+        """Send one message without waiting; False: it was not taken, and `callbacks.on_writable` says when to go on."""
+        options = self._send_options(None, final=final) if final else DEFAULT_SEND_OPTIONS
+        taken = self._stack.send(self._flow, (data,), options, self._driver.clock())
+        if self._stack.pending < PUMP_AT:
+            self._driver.schedule()
+        else:
+            self._driver.pump()
+        return bool(taken)
 
     def _send_options(self, context: MessageContext | None, *, final: bool) -> SendOptions:
-        options = super()._send_options(context, final=final)
+        if final or (context is not None and context.final):
+            raise LocalError("send(): messages without reliability have no final one", reason=Reason.NOT_SUPPORTED)
+        options = super()._send_options(context, final=False)
         if context is not None and context.msg_lifetime is not None:
             options = options._replace(expires=self._driver.clock() + context.msg_lifetime)
         return options
@@ -130,8 +164,8 @@ class MessageConnection(Connection):
             try:
                 await self._until_received(None)
             except LocalError:
-                if self._error is None:
-                    raise StopAsyncIteration from None
+                if self._receiver is None and self._error is None:
+                    raise StopAsyncIteration from None  # closed, and not somebody else's wait
                 raise
         return Message(self._took(self._chunks.pop(0)), self, True)
 
@@ -151,6 +185,7 @@ class MessageConnection(Connection):
             self.dropped += len(chunks)
             chunks.clear()
             return
+        count = len(chunks)
         waiting += chunks
         for chunk in chunks:
             self._size += len(chunk)
@@ -161,7 +196,14 @@ class MessageConnection(Connection):
             else:
                 self._receiver.wake()
         elif self._callbacks is not None:
-            while self._chunks and self._callbacks.on_received is not None:
-                self._callbacks.received()
+            self._callbacks.received()
         if self._chunks:
-            self._keep()
+            self._keep_newest(count)
+
+    def _keep_newest(self, count: int) -> None:
+        """Of what came last, nobody took this at once: see _keep()."""
+        chunks = self._chunks
+        for index in range(max(0, len(chunks) - count), len(chunks)):
+            chunk = chunks[index]
+            if type(chunk) is memoryview and len(chunk) < COPY_BELOW:
+                chunks[index] = bytes(chunk)

@@ -110,7 +110,10 @@ class SecurityStack(Protocol):
         """A further flow; None while the peer allows no more. Raises LocalError where there is only one."""
 
     def send(self, flow: FlowId, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
-        """Octets taken: all, or 0 above the high-water mark, and then FlowWritable says when. Keeps references."""
+        """Octets taken: all, or 0 above the high-water mark, and then FlowWritable says when. Keeps references.
+
+        Where messages keep their bounds a taken call with empty ones alone counts as 1.
+        """
 
     def message_limit(self, flow: FlowId) -> int:
         """The largest message in octets; 0: a stream, no limit."""

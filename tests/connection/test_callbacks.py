@@ -30,6 +30,10 @@ class Source:
     def take_received(self) -> Any:
         return self.messages.pop(0) if self.messages else None
 
+    @property
+    def can_receive(self) -> bool:
+        return bool(self.messages)
+
 
 def make(*messages: str) -> tuple[Callbacks, list[tuple[Any, ...]]]:
     """Callbacks of which each notes its name and its arguments."""
@@ -80,6 +84,24 @@ async def test_what_came_before_the_callback_was_set_comes_in_the_next_turn() ->
     assert not heard
     await asyncio.sleep(0)
     assert heard == [("on_received", "early")]
+
+
+async def test_all_that_came_before_is_told_each_message_for_itself() -> None:
+    _callbacks, heard = make("one", "two", "three")
+    await asyncio.sleep(0)
+    assert heard == [("on_received", "one"), ("on_received", "two"), ("on_received", "three")]
+
+
+async def test_the_end_of_a_stream_is_told_once() -> None:
+    class Ended(Source):
+        def take_received(self) -> Any:
+            return "the end"  # as a stream says whenever it is asked
+
+    callbacks = Callbacks(Ended(), asyncio.get_running_loop())  # type: ignore[arg-type]
+    heard: list[Any] = []
+    callbacks.on_received = lambda connection, message: heard.append(message)
+    await asyncio.sleep(0)
+    assert heard == ["the end"]
 
 
 async def test_taken_back_before_its_turn_it_takes_nothing() -> None:

@@ -259,7 +259,7 @@ class SatchelStack(DatagramToy):
         for chunk in chunks:
             self._queue.append((chunk, options))
         self._settle(now)
-        return sum(map(len, chunks))
+        return sum(map(len, chunks)) or 1
 
     def _waiting(self) -> int:
         return len(self._queue)

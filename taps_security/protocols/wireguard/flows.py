@@ -181,7 +181,7 @@ class InnerStack(LayeredStack):
         else:
             self._stage(now)
             self._settle(now)
-        return taken
+        return taken or 1  # empty messages are taken too
 
     def _too_long(self, flow: FlowId) -> None:
         limit = self.message_limit(flow)
