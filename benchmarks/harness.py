@@ -83,8 +83,10 @@ def answer(process: subprocess.Popen[str], line: str) -> dict[str, Any]:
 
 @contextmanager
 def serving(job: Job, profile: str = "") -> Iterator[Job]:
-    """A server for the job, on the first core: the job as its client has to do it."""
+    """A server for the job, on the first core ("one_core": on the client's): the job as its client has it."""
     server_core, client_core = cores()
+    if job.settings.get("one_core"):
+        server_core = client_core
     process = spawn("benchmarks.worker", "server", job.on(core=server_core, profile=profile).to_json())
     assert process.stdout is not None
     try:
