@@ -14,7 +14,7 @@ from ...stack.events import Buffer
 from .limits import MAX_BLOCK, MESSAGE_HEADER, TIME_WAIT, TIME_WAIT_PROBES, UNHEARD_END
 from .receiving import ReceiveStream
 from .sending import IDS, SendStream, wire_id
-from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges
+from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges, tight_size
 
 Filled = tuple[int, int, int]  # messages, octets from one to the next, octets of the last message
 _ENDS = SUCCESS | FAILURE
@@ -25,13 +25,17 @@ _STALL = 1.0  # seconds, and twice the probe timeout: see `_stalled`
 
 
 class Delivery:
-    """Both streams, and what was said about them. `block`: octets of data in a message at most."""
+    """Both streams, and what was said about them. `block`: octets of data in a message at most.
+
+    `pads`: messages have one of the reference's four sizes, which hide how much is in them.
+    """
 
     __slots__ = (
         "_acks",
         "_answered",
         "_hold",
         "_number",
+        "_size_of",
         "_stall",
         "_turn_over",
         "_unanswered",
@@ -46,9 +50,10 @@ class Delivery:
         "recovery",
     )
 
-    def __init__(self, recovery: Recovery, block: int) -> None:
+    def __init__(self, recovery: Recovery, block: int, *, pads: bool = True) -> None:
         self.recovery = recovery
         self.block = block
+        self._size_of = message_size if pads else tight_size
         self.outgoing = SendStream()
         self.incoming = ReceiveStream()
         self.ack_due = False
@@ -91,7 +96,7 @@ class Delivery:
             else:
                 self._answered = number
                 if self.recovery.pto_count:
-                    self._probe()  # the peer has room again, or is back
+                    self.probe()  # the peer has room again, or is back
 
     def _acknowledged(self, acknowledged: int, fields: bytes, now: float) -> None:
         numbers = self.outgoing.acknowledge(parse_ranges(fields))
@@ -168,7 +173,7 @@ class Delivery:
         It never waits for more than a quarter of its window, nor for more than there is.
         """
         controller = self.recovery.controller
-        datagram = overhead + message_size(self.block)
+        datagram = overhead + self._size_of(self.block)
         waits = self.outgoing.unsent
         if waits < 2 * datagram or not controller.in_flight:
             return 1
@@ -179,7 +184,7 @@ class Delivery:
     def _fill_blocks(self, view: memoryview, overhead: int, datagrams: int, budget: int, now: float) -> Filled:
         """A run of full blocks; else what is lost, what is short, the end, or a message without a block."""
         outgoing, block = self.outgoing, self.block
-        size = message_size(block)
+        size = self._size_of(block)
         stride = overhead + size
         most = max(1, min(datagrams, len(view) // stride, budget // stride))
         count = min(most, outgoing.fresh_blocks(block))
@@ -188,7 +193,7 @@ class Delivery:
         self.ping_due = False
         first = self._number
         position = outgoing.next
-        pack = PADDED_BLOCK.pack_into
+        pack = (BLOCK if size - block == MESSAGE_HEADER else PADDED_BLOCK).pack_into
         at = overhead
         answered, fields = self._next_acknowledgement()
         for number in range(first, first + count):
@@ -221,7 +226,7 @@ class Delivery:
             number += 1
         self.ping_due = False
         final, end = outgoing.final, outgoing.end
-        sizes = [message_size(min(stop, final) - start) if start < final else message_size(0) for start, stop in spans]
+        sizes = [self._size_of(max(0, min(stop, final) - start)) for start, stop in spans]
         stride = overhead + max(sizes)
         at = overhead
         for index, (start, stop) in enumerate(spans):
@@ -239,7 +244,7 @@ class Delivery:
         return len(spans), stride, sizes[-1]
 
     def _fill_acknowledgements(self, view: memoryview, overhead: int, datagrams: int) -> Filled:
-        size = message_size(0)
+        size = self._size_of(0)
         stride = overhead + size
         at = overhead
         count = 0
@@ -275,7 +280,7 @@ class Delivery:
         number = wire_id(self._number) if end else 0
         answered, self._answered = self._answered, 0
         head = BLOCK.pack(number, answered, fields, end, min(self.outgoing.next, self.outgoing.final))
-        return head + bytes(message_size(0) - len(head))
+        return head + bytes(self._size_of(0) - len(head))
 
     # -- time -----------------------------------------------------------------------------------------------------
     def deadline(self, now: float) -> float | None:
@@ -320,13 +325,11 @@ class Delivery:
         if lost:
             self.outgoing.lose(lost)
         if probe:
-            self._probe()
+            self.probe()
 
-    def _probe(self) -> None:
+    def probe(self) -> None:
         """Something must go out now: the oldest block again, or a message without one."""
-        oldest = self.recovery.space().oldest()
-        if oldest is not None:
-            self.outgoing.lose([oldest])
+        self.outgoing.resend_first()
         if not self.outgoing.waiting:
             self.ping_due = True
         if not self.recovery.probes:

@@ -12,8 +12,18 @@ from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
 from ...properties.words import refuse
 from ...stack.errors import ConfigurationError, Reason
-from ..registry import ClientRequest, Descriptor, Environment, Interface, Provided, Provides, ServerRequest, Shape
-from .limits import FIRST_BLOCK, HELLO_WAITS
+from ..registry import (
+    ClientRequest,
+    Descriptor,
+    Environment,
+    Interface,
+    Provided,
+    Provides,
+    ServerRequest,
+    Shape,
+    optional,
+)
+from .limits import FIRST_BLOCK, HELLO_WAITS, MAX_BLOCK
 from .names import key_of_name
 from .options import ClientPolicy, Congestion, CurveCpOptions
 
@@ -49,7 +59,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "mutual_authentication": _mutual(options, security, role),
         "source_validation": Provided(True, "a cookie, before anything is kept"),
         "pre_shared_key": _NO,
-        "algorithm_agility": Provided(False, "X25519, XSalsa20 and Poly1305"),
+        "algorithm_agility": Provided(False, "only X25519, XSalsa20 and Poly1305"),
         "application_negotiation": Provided(False, "a server name, and no protocols"),
         "configuration_extensions": Provided(False, "extensions are addresses"),
         "session_resumption": _NO,
@@ -61,7 +71,7 @@ def provides(version: str, security: SecurityParameters, transport: TransportPro
         "identity_protection": Provided(True, "the client's key and the server's name are sealed"),
         "replay_protection": Provided(True, "numbered datagrams; each client key connects once"),
         "out_of_order_records": _YES,
-        "length_hiding": Provided(True, "messages have one of four sizes"),
+        "length_hiding": optional(security.preference("length_hiding", role), "messages have one of four sizes"),
         "post_quantum": _NO,
     }
 
@@ -76,6 +86,11 @@ def _mutual(options: CurveCpOptions, security: SecurityParameters, role: Role) -
         return Provided(options.key is not None, "our long-term key" if options.key else "anonymous: no key= was given")
     checked = options.client_policy is ClientPolicy.KNOWN or security.trust_callback is not None
     return Provided(checked, "clients' keys are looked at" if checked else "any client is served")
+
+
+def pads(security: SecurityParameters, role: Role) -> bool:
+    """Whether messages are padded to hide lengths: unless that was avoided or prohibited."""
+    return security.preference("length_hiding", role) >= 0
 
 
 def _keep_alive(options: CurveCpOptions, transport: TransportProperties) -> float | None:
@@ -155,7 +170,7 @@ def client(request: ClientRequest) -> CurveCpStack:
     return CurveCpStack(
         handshake,
         record,
-        Delivery(new_recovery(options, environment), FIRST_BLOCK),
+        Delivery(new_recovery(options, environment), FIRST_BLOCK, pads=pads(request.security, Role.CLIENT)),
         idle_timeout=options.idle_timeout,
         keep_alive=_keep_alive(options, request.transport),
         jitter=tuple(octet / 256 for octet in random(len(HELLO_WAITS))),
@@ -164,7 +179,8 @@ def client(request: ClientRequest) -> CurveCpStack:
 
 def screener(request: ServerRequest) -> CurveCpScreener:
     """What answers Hellos and accepts connections of one listener. ConfigurationError: there is no key."""
-    from .keys import KeyPair  # noqa: PLC0415 -- a client needs no server
+    from .delivery import Delivery  # noqa: PLC0415 -- what only describes itself needs no stack
+    from .keys import KeyPair  # noqa: PLC0415
     from .screening import CurveCpScreener, ServerConfiguration  # noqa: PLC0415
 
     security, environment = request.security, request.environment
@@ -182,7 +198,7 @@ def screener(request: ServerRequest) -> CurveCpScreener:
             keep_alive=_keep_alive(options, request.transport),
             random=environment.random,
             wall_clock=environment.wall_clock,
-            recovery=lambda: new_recovery(options, environment),
+            delivery=lambda: Delivery(new_recovery(options, environment), MAX_BLOCK, pads=pads(security, Role.SERVER)),
         )
     )
 
@@ -195,6 +211,10 @@ DESCRIPTOR = Descriptor(
     shape=Shape.STREAM_TO_DATAGRAM,
     carrier="udp",
     labels=frozenset({Interface.IPK, Interface.IV, Interface.SAV, Interface.CT, Interface.ME}),
+    deviations={
+        "SAV": "the cookie shows that an address receives, before anything is kept for it",
+        "CT": "the ends of both streams are told, and a stream that failed is told apart",
+    },
     options=CurveCpOptions,
     provides=provides,
     credentials=credentials,

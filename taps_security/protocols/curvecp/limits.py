@@ -45,6 +45,7 @@ RECEIVE_WINDOW: Final = 2 * 1024 * 1024  # octets behind the first that is missi
 UNREAD: Final = 1024 * 1024  # octets that the application has not taken, above which nothing more fits
 MAX_PIECES: Final = 8192  # kept out of order: a peer that sends single octets with gaps fills no more
 SILENCE: Final = 60.0  # seconds without a word of the peer while it owes an acknowledgement
+PERSIST: Final = 15.0  # seconds of them after which it is asked in any case, however far probes have backed off
 DRAIN: Final = 30.0  # the same once close() was called
 CLOSE_WAIT: Final = 5.0  # seconds that the peer has to end its stream after close()
 TIME_WAIT: Final = (1.0, 60.0)  # seconds, at least and at most, that an end answers for its connection

@@ -65,6 +65,8 @@ class ReceiveStream:
         stop = position + len(data)
         if end and not self._ends_at(stop, end):
             return False
+        if self.end & FAILURE:
+            return True
         if self.total is not None and stop > self.total:
             return False
         if stop > self.next + RECEIVE_WINDOW or (stop > self.next and self.unread >= UNREAD):
@@ -80,7 +82,13 @@ class ReceiveStream:
         return not data or self._keep(position, stop, data)
 
     def _ends_at(self, stop: int, end: int) -> bool:
-        """The stream ends there. A second end must be the same one, and nothing lies behind it."""
+        """The stream ends there. A second end must be the same one, and nothing lies behind it.
+
+        A failure counts wherever it stands: it takes back what is not delivered yet, and an end that was told.
+        """
+        if end & FAILURE:
+            self.end |= FAILURE
+            return True
         if self.total is not None:
             return self.total == stop
         if stop < self.next or stop > MAX_POSITION or (self._ahead and self._ahead[len(self._ahead) - 1][1] > stop):

@@ -15,7 +15,6 @@ from dataclasses import field
 from hmac import compare_digest
 
 from ...parts.codec import MalformedMessage
-from ...recovery import Recovery
 from ...stack.errors import PeerMisbehaved, Reason
 from ...stack.events import PathId
 from ...stack.frozen import frozen
@@ -25,7 +24,7 @@ from . import keys
 from .delivery import Delivery
 from .handshake import KIND, OpenedInitiate, ServerHandshake
 from .keys import BoxFailure, KeyPair, Random, box_key
-from .limits import KEY, MAX_BLOCK, MINUTE
+from .limits import KEY, MINUTE
 from .names import encode_name
 from .record import CurveCpRecord
 from .stack import CurveCpStack
@@ -47,7 +46,7 @@ class ServerConfiguration:
     keep_alive: float | None
     random: Random = field(repr=False)
     wall_clock: Callable[[], float] = field(repr=False)
-    recovery: Callable[[], Recovery] = field(repr=False)
+    delivery: Callable[[], Delivery] = field(repr=False)
 
 
 class MinuteKeys:
@@ -163,7 +162,7 @@ class CurveCpScreener:
         return CurveCpStack(
             handshake,
             record,
-            Delivery(configuration.recovery(), MAX_BLOCK),
+            configuration.delivery(),
             idle_timeout=configuration.idle_timeout,
             keep_alive=configuration.keep_alive,
             seed=seed,

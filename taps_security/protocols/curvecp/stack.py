@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 
-from ...parts.deadlines import Deadlines
 from ...stack.asks import AskId
 from ...stack.errors import ConnectionLost, HardLimitReached, LocalError, PeerAborted, Reason, TapsError
 from ...stack.events import (
@@ -31,43 +29,32 @@ from ...stack.events import (
     Received,
     TransportEnd,
 )
-from ...stack.layered import LayeredStack
 from ...stack.layers import HandshakeMessage, Opened, PathFacts, Slab, UnitKind
 from ...stack.stack import Inbound, SendOptions, Transmit
 from .delivery import Delivery
 from .handshake import FIRST_PACKETS, STREAM, ClientHandshake, OpenedInitiate, ServerHandshake
 from .limits import (
     AMPLIFICATION,
+    BLOCK_PADDING,
     CLOSE_WAIT,
-    DRAIN,
     FIRST_BLOCK,
     HELLO_WAITS,
     MAX_BLOCK,
+    MESSAGE_HEADER,
     MESSAGE_SIZES,
     PROBE_MESSAGE,
     SEND_HIGH,
     SEND_LOW,
-    SILENCE,
 )
 from .linger import CurveCpLinger
 from .record import CurveCpRecord
+from .timers import Due, TimedStack
 from .wire import FAILURE, message_size
 
 _USUAL_MTU = 1280 - 48  # octets, where a path does not say
 
 
-class Due(Enum):
-    """What a stack waits for, beside its delivery."""
-
-    HELLO = "no cookie came: say Hello again"
-    SILENCE = "the peer acknowledges nothing"
-    IDLE = "nothing was heard for half the idle timeout: ask whether the peer is there"
-    LOST = "it is not"
-    KEEP_ALIVE = "nothing was sent for long"
-    CLOSE = "the peer has had its time to end its stream"
-
-
-class CurveCpStack(LayeredStack):
+class CurveCpStack(TimedStack):
     """Handshake, record and delivery of one connection.
 
     `jitter`: a fraction from 0 to 1, at random, for each wait of a Hello. `seed`: what a server's screener opened.
@@ -76,32 +63,18 @@ class CurveCpStack(LayeredStack):
     __slots__ = (
         "_arrived",
         "_blocked",
-        "_closing",
         "_credit",
-        "_deadlines",
-        "_delivery",
-        "_draining",
         "_facts",
-        "_heard",
         "_hello_at",
-        "_hellos",
-        "_idle_timeout",
         "_jitter",
-        "_keep_alive",
         "_linger",
         "_moved_at",
         "_opened",
-        "_packets",
-        "_peer_over",
         "_received",
         "_seed",
-        "_sent_at",
         "_transmitted",
         "path",
     )
-
-    _record: CurveCpRecord
-    _handshake: ClientHandshake | ServerHandshake
 
     def __init__(
         self,
@@ -114,29 +87,19 @@ class CurveCpStack(LayeredStack):
         jitter: Sequence[float] = (),
         seed: OpenedInitiate | None = None,
     ) -> None:
-        super().__init__(handshake, record)
+        super().__init__(handshake, record, delivery, idle_timeout, keep_alive)
         self.path: PathId = 0
         self._facts: dict[PathId, PathFacts] = {}
-        self._delivery = delivery
-        self._idle_timeout = idle_timeout
-        self._keep_alive = keep_alive
         self._jitter = jitter
         self._seed = seed
-        self._deadlines: Deadlines[Due] = Deadlines()
         self._opened = Opened()
-        self._packets: deque[tuple[PathId, bytes]] | None = None  # sealed, or never sealed
         self._transmitted = Transmit(0, 0)
         self._received: Received | None = None
         self._credit: float | None = None  # octets that may go to an address that has not answered; None: it has
         self._arrived = 0  # octets of the last receive()
         self._moved_at = 0  # the first number that went there
-        self._heard = self._sent_at = 0.0
-        self._hellos = 0
         self._hello_at = 0.0
         self._blocked = False  # send() refused: say FlowWritable
-        self._closing = False  # close() was called: what still comes is thrown away
-        self._draining = False  # and the end of our stream has not arrived
-        self._peer_over = False
         self._linger: CurveCpLinger | None = None
 
     # -- inputs ---------------------------------------------------------------------------------------------------
@@ -226,7 +189,7 @@ class CurveCpStack(LayeredStack):
         if not self.ended and self.complete:
             self._account()
             self._look_at_close(now)
-            if incoming.end and incoming.failed:
+            if incoming.failed:
                 self._end(CloseKind.ABORTED, PeerAborted("the peer ended its stream with a failure"), now)
             elif self._peer_over and delivery.outgoing.over:
                 self._end(CloseKind.CLEAN, None, now)
@@ -276,90 +239,6 @@ class CurveCpStack(LayeredStack):
 
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """Datagrams have no transport that ends."""
-
-    def deadline_reached(self, now: float) -> None:
-        """Time has come to `deadline`."""
-        if self.ended:
-            return
-        try:
-            for due in self._deadlines.reached(now):
-                getattr(self, _DUES[due])(now)
-                if self.ended:
-                    break
-            else:
-                self._delivery.deadline_reached(now)
-                if self._peer_over and self._delivery.end_unheard:
-                    self._end(CloseKind.CLEAN, None, now)
-            self._route(now)
-        except TapsError as error:
-            self._fail(error, now)
-        self._settle(now)
-
-    # -- deadlines ------------------------------------------------------------------------------------------------
-    def _hello_due(self, now: float) -> None:
-        if self._hellos >= len(HELLO_WAITS):
-            raise ConnectionLost("the server gives no cookie", reason=Reason.TIMEOUT)
-        self._handshake.unanswered(0, now)
-
-    def _silence_due(self, now: float) -> None:
-        if self._deadlines_pushed(Due.SILENCE, self._silence_at(), now):
-            return
-        if self._draining:
-            octets = self._delivery.outgoing.unarrived
-            raise ConnectionLost(f"close(): {octets} octets were not acknowledged", reason=Reason.TIMEOUT)
-        raise ConnectionLost("the peer acknowledges nothing", reason=Reason.TIMEOUT)
-
-    def _silence_at(self) -> float:
-        if self._draining:
-            return self._delivery.progress + DRAIN
-        return max(self._heard, self._delivery.asked) + SILENCE
-
-    def _idle_due(self, now: float) -> None:
-        if not self._deadlines_pushed(Due.IDLE, self._heard + self._idle_timeout / 2, now):
-            self._delivery.ping_due = True
-
-    def _lost_due(self, now: float) -> None:
-        if not self._deadlines_pushed(Due.LOST, self._heard + self._idle_timeout, now):
-            raise ConnectionLost(f"nothing was heard for {self._idle_timeout:g} s", reason=Reason.TIMEOUT)
-
-    def _keep_alive_due(self, now: float) -> None:
-        assert self._keep_alive is not None
-        if not self._deadlines_pushed(Due.KEEP_ALIVE, self._sent_at + self._keep_alive, now):
-            self._delivery.ping_due = True
-
-    def _close_due(self, now: float) -> None:
-        self._end(CloseKind.CLEAN, None, now, end=FAILURE)
-
-    def _deadlines_pushed(self, due: Due, at: float, now: float) -> bool:
-        """It moved later since it was set: nothing is re-armed per datagram."""
-        if at <= now:
-            return False
-        self._deadlines.set(due, at)
-        return True
-
-    def _settle(self, now: float) -> None:
-        """What waits, and when the next thing is due."""
-        packets = len(self._packets) if self._packets else 0
-        if self.ended:
-            self.pending = packets
-            self.deadline = None
-            return
-        delivery, deadlines = self._delivery, self._deadlines
-        if not self.complete:
-            self.pending = packets
-            self.deadline = deadlines.earliest
-            return
-        self.pending = packets + delivery.waiting
-        due = delivery.deadline(now)
-        if delivery.awaiting or self._draining:
-            if Due.SILENCE not in deadlines:
-                delivery.asked = now
-                deadlines.set(Due.SILENCE, self._silence_at())
-        elif Due.SILENCE in deadlines:
-            deadlines.clear(Due.SILENCE)
-        if deadlines.earliest is not None and (due is None or deadlines.earliest < due):
-            due = deadlines.earliest
-        self.deadline = due
 
     # -- output ---------------------------------------------------------------------------------------------------
     def transmit(self, slab: Slab, datagrams: int, now: float) -> Transmit | None:
@@ -517,19 +396,18 @@ class CurveCpStack(LayeredStack):
             self._end(CloseKind.ABORTED, error, now, end=FAILURE)
             self._settle(now)
 
-    def _fail(self, error: TapsError, now: float) -> None:
-        if not self.ended:
-            self._end(CloseKind.ABORTED, error, now, end=FAILURE)
-            self._settle(now)
-
     def _end(self, how: CloseKind, error: Exception | None, now: float, end: int = 0) -> None:
-        """The last word, the linger that says it again, and the end."""
+        """The last word, the linger that says it again, and the end.
+
+        After close() a stream of the peer's that never ended fails, but only if something comes of it.
+        """
         self._packets = None
         if self.complete:
+            acknowledges = self._delivery.ack_due
             words = self._delivery.last_words(end)
             try:
                 self._linger = CurveCpLinger(self._record, words, now + self._delivery.time_wait)
-                if end or self._delivery.ack_due:
+                if how is CloseKind.ABORTED or acknowledges:
                     self._queue_packet(self._linger.say(now))
             except HardLimitReached:
                 self._linger = None  # a key past its hard limit cannot even say that
@@ -579,6 +457,11 @@ class CurveCpStack(LayeredStack):
             self._choose_block()
         super()._route_peer_moved(event, now)
 
+    def _ask(self, now: float) -> None:
+        super()._ask(now)
+        if self._credit is not None:  # whoever moved and has nothing to say would never hear of us again
+            self._credit = max(self._credit, float(self._record.overhead(STREAM) + PROBE_MESSAGE))
+
     def _choose_block(self) -> None:
         """How many octets of data a message has: what the protocol, the path and its state allow."""
         facts = self._facts.get(self.path)
@@ -586,14 +469,4 @@ class CurveCpStack(LayeredStack):
         most = FIRST_BLOCK if self._record.long_header else MAX_BLOCK
         largest = PROBE_MESSAGE if self._credit is not None else message_size(most)
         fitting = [size for size in MESSAGE_SIZES if size <= min(room, largest)] or [MESSAGE_SIZES[0]]
-        self._delivery.block = fitting[-1] - 64
-
-
-_DUES = {
-    Due.HELLO: "_hello_due",
-    Due.SILENCE: "_silence_due",
-    Due.IDLE: "_idle_due",
-    Due.LOST: "_lost_due",
-    Due.KEEP_ALIVE: "_keep_alive_due",
-    Due.CLOSE: "_close_due",
-}
+        self._delivery.block = fitting[-1] - MESSAGE_HEADER - BLOCK_PADDING

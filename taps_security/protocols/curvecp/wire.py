@@ -197,6 +197,11 @@ def message_size(data: int) -> int:
     raise ValueError(f"a block of {data} octets; at most {MAX_BLOCK}")
 
 
+def tight_size(data: int) -> int:
+    """The fewest octets that a message with so much data may have."""
+    return -(-(MESSAGE_HEADER + data) // MESSAGE_UNIT) * MESSAGE_UNIT
+
+
 def parse_message(message: Buffer) -> Message:
     """An authenticated message. Raises MalformedMessage: it has no header, or a block that it cannot hold."""
     if not MESSAGE_HEADER <= len(message) <= MAX_MESSAGE:
