@@ -26,6 +26,7 @@ from ..stack.events import (
     FlowSent,
     FlowWritable,
     HandshakeComplete,
+    PeerMoved,
     Received,
     SecurityEvent,
     StackEvent,
@@ -260,6 +261,8 @@ class Group:
         self.log.add(self._loop.time(), event)
         if type(event) is HandshakeComplete:
             self.complete = True
+        elif type(event) is PeerMoved:
+            self.place = None  # it is not where its name led to
         elif type(event) is Terminated:
             self.ended = True
         flows = tuple(self._flows.values())

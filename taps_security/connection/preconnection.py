@@ -245,10 +245,11 @@ class Preconnection:
             for local in locals_:
                 listener.attach(tunnel.listen(listener, (local.ip_address or "", local.port or 0)))
         except LocalError as error:
-            tunnel.close_if_unused()
             if error.reason is Reason.ADDRESS_IN_USE:
                 raise EstablishmentError(str(error), reason=Reason.ADDRESS_IN_USE) from error
             raise
+        finally:
+            tunnel.close_if_unused()
 
     # -- tunnels --------------------------------------------------------------------------------------------------
     async def tunnel(self) -> Tunnel:
@@ -271,8 +272,8 @@ class Preconnection:
 
         protocol = choice.protocol
         options = registry.options_of(protocol, choice.security)
-        parts = assembly.tunnel(loop, choice)
-        return open_tunnel(loop, parts, options, name=protocol.name, claims=protocol.claims)
+        make = partial(assembly.tunnel, loop, choice)
+        return open_tunnel(loop, make, options, name=protocol.name, claims=protocol.claims)
 
     # -- adopt ----------------------------------------------------------------------------------------------------
     async def adopt(

@@ -14,14 +14,15 @@ import asyncio
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, LocalError, Reason
+from ..stack.errors import ConfigurationError, ConnectionLost, EstablishmentError, LocalError, Reason, TapsError
 from ..stack.events import FlowKind, FlowOpened
 from ..stack.layers import PathFacts
 from ..stack.tunnel import FlowAddress, PacketStack, PeerId
-from ..transport.network import Address, ResolvedAddress, network_of
+from ..transport.network import Address, network_of
 from .endpoints import open_endpoint
+from .resolution import family_of
 
 if TYPE_CHECKING:
     from ..stack.stack import SecurityStack
@@ -33,27 +34,38 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 30.0  # seconds between two looks whether a peer's name should be resolved again
 
-_tunnels: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Tunnel]] = WeakKeyDictionary()
+REMEMBERED = 8  # options that apply() brought, with which others still find the tunnel
+
+# By place, protocol and identity. Weak: a tunnel that is up is kept by its socket, and a loop by nobody here.
+_Table = WeakValueDictionary[tuple[Hashable, str, Hashable], "Tunnel"]
+_tunnels: WeakKeyDictionary[asyncio.AbstractEventLoop, _Table] = WeakKeyDictionary()
 
 
 def open_tunnel(
-    loop: asyncio.AbstractEventLoop, parts: TunnelParts, options: object, *, name: str, claims: tuple[bytes, ...]
+    loop: asyncio.AbstractEventLoop,
+    make: Callable[[], TunnelParts],
+    options: object,
+    *,
+    name: str,
+    claims: tuple[bytes, ...],
 ) -> Tunnel:
     """The tunnel with these options: the one that is up, or a new one. Whoever gets it uses it at once or closes it.
 
     Raises ConfigurationError if one with the same key is up with other options, EstablishmentError if the outer
     address cannot be bound.
     """
-    place = (network_of(loop).place(), name, parts.engine.identity)
-    tunnels = _tunnels.setdefault(loop, {})
-    known = tunnels.get(place)
-    if known is not None:
-        if options not in known.applied:
-            raise ConfigurationError(
-                f"options[{name!r}]: a tunnel with this key is up with other options; expected the same, or "
-                "Tunnel.apply() to change it"
-            )
-        return known
+    network = network_of(loop).place()
+    tunnels = _tunnels.setdefault(loop, WeakValueDictionary())
+    for (where, kind, _), tunnel in tunnels.items():
+        if where == network and kind == name and options in tunnel.applied:
+            return tunnel
+    parts = make()
+    place = (network, name, parts.engine.identity)
+    if place in tunnels:
+        raise ConfigurationError(
+            f"options[{name!r}]: a tunnel with this key is up with other options; expected the same, or "
+            "Tunnel.apply() to change it"
+        )
     try:
         tunnel = Tunnel(loop, parts, options, name=name, claims=claims)
     except OSError as error:
@@ -86,12 +98,11 @@ class Tunnel:
         self._name = name
         self._groups: dict[PeerId, Group] = {}
         self._beginning: dict[PeerId, asyncio.Task[Group]] = {}
-        self._places: dict[PeerId, Address] = {}  # where a peer's name led to
+        self._moving: dict[PeerId, asyncio.Task[None]] = {}
         self._sources: dict[Address, InnerSource] = {}
         self._packets: Packets | None = None
         self._users = 0
         self._looking: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.applied: list[object] = [options]
         self.closed = False
         self.when_closed: Callable[[], object] = lambda: None
@@ -101,8 +112,7 @@ class Tunnel:
         except BaseException:
             self._endpoint.close_if_unused()
             raise
-        for peer in self._engine.eager():
-            self._begin(peer)
+        self._begin_eager()
 
     def __repr__(self) -> str:
         return f"<Tunnel {self._name} {', '.join(self._engine.inner)} on port {self.port}, {len(self._groups)} stacks>"
@@ -137,17 +147,20 @@ class Tunnel:
 
     def close_if_unused(self) -> None:
         """Close it unless somebody uses it."""
-        if self._users <= 0 and not self._beginning and not any(map(len, self._groups.values())):
+        if not self.closed and not self._used():
             self._loop.call_soon(self._close)  # whoever closed its last flow is still inside the stack
 
+    def _used(self) -> bool:
+        return self._users > 0 or any(map(len, self._groups.values()))
+
     def _close(self) -> None:
-        if self.closed or self._users > 0 or self._beginning or any(map(len, self._groups.values())):
+        if self.closed or self._used():
             return
         self.closed = True
         self.when_closed()
         if self._looking is not None:
             self._looking.cancel()
-        for task in self._tasks:
+        for task in (*self._beginning.values(), *self._moving.values()):
             task.cancel()
         for group in tuple(self._groups.values()):
             group.close()
@@ -160,10 +173,10 @@ class Tunnel:
     def _add(self, stack: PacketStack) -> Group:
         group = self._make_group(stack, taker=self._taken, idle=self._idle, ended=self._ended, tunnel=self)
         self._groups[stack.peer] = group
+        group.outer = self._engine.outer(stack.peer)
         if self._packets is not None:
             self._packets.join(group)
-        if self._looking is None:
-            self._looking = self._loop.call_later(LOOK_AGAIN, self._look)
+        self._watch()
         return group
 
     def _idle(self, group: Group) -> None:
@@ -185,31 +198,54 @@ class Tunnel:
     def _begun(self, peer: PeerId, task: asyncio.Task[Group]) -> None:
         del self._beginning[peer]
         if not task.cancelled():
-            task.exception()  # whoever waits has it too; who does not, sees it in the status
+            task.exception()  # whoever waits has it too; who does not, sees in the status that there is no stack
         self.close_if_unused()
 
+    def _begin_eager(self) -> None:
+        for peer in self._engine.eager():
+            if peer not in self._groups:
+                self._begin(peer)
+        self._watch()
+
     async def _make_stack(self, peer: PeerId) -> Group:
-        remote = await self._resolve(peer)
+        found = await self._find(peer)
         if peer in self._groups:  # it began by itself meanwhile
             return self._groups[peer]
         group = self._add(self._engine.stack(peer, self._loop.time()))
-        self._endpoint.connect(group.driver, remote)
+        group.place = found[0]
+        self._endpoint.connect(group.driver, found[0])
         return group
 
-    async def _resolve(self, peer: PeerId) -> Address:
+    async def _find(self, peer: PeerId) -> list[Address]:
+        """Where the peer may be now. LocalError if nobody says so, or if the peer is none any more."""
         outer = self._engine.outer(peer)
-        if outer is None:
-            raise LocalError(
-                "the peer has no endpoint and has not begun itself; give it one in its options",
-                reason=Reason.MISSING_CREDENTIAL,
-            )
+        while True:
+            if outer is None:
+                raise LocalError(
+                    "the peer has no endpoint and has not begun itself; give it one in its options",
+                    reason=Reason.MISSING_CREDENTIAL,
+                )
+            found = await self._resolve(*outer)
+            asked, outer = outer, self._engine.outer(peer)
+            if asked == outer:
+                return found
+
+    async def _resolve(self, host: str, port: int) -> list[Address]:
         try:
-            found: list[ResolvedAddress] = list(await self._network.resolve(outer[0], outer[1]))
-        except OSError as error:
-            text = f"the peer's endpoint {outer[0]!r} was not resolved: {error.strerror or error}"
-            raise ConnectionLost(text, reason=Reason.RESOLUTION_FAILED) from None
-        self._places[peer] = found[0][:2]
-        return found[0][:2]
+            found = await self._network.resolve(host, port)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA does not know
+            why = getattr(error, "strerror", None) or str(error)
+        else:
+            usable = [one[:2] for one in found if self._reaches(one.family)]
+            if usable:
+                return usable
+            why = "none of its addresses is of a family that the outer socket has"
+        text = f"the peer's endpoint {host!r} was not resolved: {why}"
+        raise ConnectionLost(text, reason=Reason.RESOLUTION_FAILED)
+
+    def _reaches(self, family: int) -> bool:
+        bound = self._endpoint.local[0]
+        return family == family_of(bound) or (not self._engine.local[0] and ":" in bound)  # "": of both families
 
     async def group_of(self, peer: PeerId) -> Group:
         """The Group of a peer's stack, begun if it has none. Raises LocalError and RemoteError."""
@@ -268,23 +304,29 @@ class Tunnel:
     async def apply(self, options: object) -> None:
         """Change the peers of the running tunnel to those of `options`. ConfigurationError: nothing has changed.
 
-        Peers that are gone lose their stacks and flows at once; the others keep their keys.
+        Peers that are gone lose their stacks and flows at once; the others keep their keys. Waits until the names of
+        changed endpoints are resolved; cancelling that changes nothing more.
         """
-        before = {peer: self._engine.outer(peer) for peer in self._engine.peers()}
+        if self.closed:
+            raise LocalError("apply(): the tunnel is closed")
         gone = self._engine.apply(options)
-        self.applied.append(options)
+        first, *later = self.applied
+        self.applied = [first, *[one for one in later if one != options][-REMEMBERED + 1 :], options]
         if self._packets is not None:
             self._packets.routes_changed()
-        for peer in gone:
-            self._places.pop(peer, None)
-            if peer in self._groups:
-                self._groups[peer].abort(LocalError("the peer was removed", reason=Reason.CANCELLED))
-        for peer, outer in before.items():
-            if peer in self._groups and outer != self._engine.outer(peer) is not None:
-                await self._move(peer)
-        for peer in self._engine.eager():
-            if peer not in self._groups:
-                self._begin(peer)
+        self.use()  # the flows that end may be the last ones
+        try:
+            for peer in gone:
+                if peer in self._groups:
+                    self._groups[peer].abort(LocalError("the peer was removed", reason=Reason.CANCELLED))
+            for group in tuple(self._groups.values()):
+                group.driver.pump()  # flows may have ended, keepalives may be due
+            self._begin_eager()
+            moving = self._move_changed()
+            if moving:
+                await asyncio.wait(moving)
+        finally:
+            self.release()
 
     def status(self) -> list[dict[str, Any]]:
         """One entry for each configured peer, in words and numbers that JSON can carry."""
@@ -299,25 +341,43 @@ class Tunnel:
         return entries
 
     # -- names that change ----------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        """Look again in a while, as long as there is something to look after."""
+        if self._looking is None and not self.closed and (self._groups or self._engine.eager()):
+            self._looking = self._loop.call_later(LOOK_AGAIN, self._look)
+
     def _look(self) -> None:
         """Peers that answered nothing for long may have moved: their names are resolved again."""
-        self._looking = self._loop.call_later(LOOK_AGAIN, self._look) if self._groups else None
+        self._looking = None
+        self._begin_eager()
+        self._move_changed()
+
+    def _move_changed(self) -> list[asyncio.Task[None]]:
+        """Look for peers that answer nothing where they were, or that were said to be elsewhere."""
         for peer, group in self._groups.items():
-            if group.stack.endpoint_stale and self._engine.outer(peer) is not None:
-                task = self._loop.create_task(self._move(peer))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            outer = self._engine.outer(peer) if peer in self._engine.peers() else None
+            if outer is None:
+                group.outer = None  # the peer is where it was heard last
+            elif (group.stack.endpoint_stale or group.outer != outer) and peer not in self._moving:
+                task = self._moving[peer] = self._loop.create_task(self._move(peer))
+                task.add_done_callback(lambda _, peer=peer: self._moving.pop(peer))  # type: ignore[misc]
+        return list(self._moving.values())
 
     async def _move(self, peer: PeerId) -> None:
-        former = self._places.get(peer)
         try:
-            remote = await self._resolve(peer)
-        except ConnectionLost:
+            found = await self._find(peer)
+        except TapsError:
             return  # as unknown as before; the next look asks again
         group = self._groups.get(peer)
-        if group is None or group.ended or remote == former:
+        if group is None or group.ended:
             return
-        path = self._endpoint.join(group.driver, remote)
+        outer = self._engine.outer(peer)
+        if group.outer == outer and group.place in found:  # of several addresses the next one, in turn
+            found = found[found.index(group.place) + 1 :] + found
+        if group.outer == outer and group.place == found[0]:
+            return
+        group.outer, group.place = outer, found[0]
+        path = self._endpoint.join(group.driver, found[0])
         group.stack.migrate(path, self._loop.time())
         group.driver.pump()
 
