@@ -159,8 +159,7 @@ class InnerStack(LayeredStack):
                 self._blocked += (flow,)
             return 0
         try:
-            for chunk in chunks:
-                inner.check(flow, chunk)
+            inner.check_all(flow, chunks)
         except KeyError:
             raise LocalError(f"send(): there is no flow {flow}") from None
         if self._room and max(map(len, chunks)) > self.message_limit(flow):
@@ -246,18 +245,18 @@ class InnerStack(LayeredStack):
         queue, inner, view, mtu = self._queue, self._inner, slab.view, self._room or self._shared.host.mtu
         assert queue is not None
         current: FlowId = -1
-        count = size = last = before = 0
+        count = size = last = before = taken = 0
         at, stride, most = HEADER, 0, datagrams
-        write: Write = _write_whole
+        write: Write = _nowhere
         while queue and count < most:
             flow, message, options = queue[0]
-            if message is None or 0 < options.expires <= now:
+            if message is None or (options is not DEFAULT_SEND_OPTIONS and 0 < options.expires <= now):
                 if count:
                     break
                 self._pass_over()
                 continue
             if flow != current:
-                current, before, write = flow, 0, _write_whole
+                current, before = flow, 0
                 if flow != OURS:
                     assert inner is not None
                     before, write = inner.overhead(flow), inner.writer(flow)
@@ -273,8 +272,11 @@ class InnerStack(LayeredStack):
                     break
                 most = 0  # only the last of a run may be shorter
             queue.popleft()
-            self._waiting -= len(message) + _COUNTED
-            write(message, view, at)
+            taken += len(message)
+            if before:
+                write(message, view, at)
+            else:  # a packet that is one already
+                view[at : at + length] = message
             if padded != length:
                 view[at + length : at + padded] = _PADS[padded - length]
             if options.token:
@@ -282,6 +284,7 @@ class InnerStack(LayeredStack):
             at += stride
             count += 1
             last = padded
+        self._waiting -= taken + _COUNTED * count
         return count, size, last
 
     # -- the queue ------------------------------------------------------------------------------------------------
@@ -316,7 +319,6 @@ class InnerStack(LayeredStack):
             self._end_flow(flow, CloseKind.CLEAN, 0)
 
 
-def _write_whole(packet: Buffer, into: memoryview, at: int) -> int:
-    """An inner packet that is one already."""
-    into[at : at + len(packet)] = packet
-    return len(packet)
+def _nowhere(message: Buffer, into: memoryview, at: int) -> int:
+    """Before there is a flow."""
+    raise AssertionError("a message of no flow")
