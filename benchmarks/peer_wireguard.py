@@ -62,7 +62,7 @@ def bulk(job: Job) -> float:
         words += ["-u", "-b", f"{job.settings['rate']}M", "-l", str(job.size)]
     else:
         words += ["-O", "1", "-P", str(job.settings.get("streams", 1))]
-    with tunnel(job) as (left, right), _iperf_server(right):
+    with tunnel(job) as (left, right), iperf_server(right):
         told = json.loads(left.run(*words))["end"]
     if job.shape == "udp":
         total = told["sum"]
@@ -71,7 +71,8 @@ def bulk(job: Job) -> float:
 
 
 @contextmanager
-def _iperf_server(space: Namespace) -> Iterator[None]:
+def iperf_server(space: Namespace) -> Iterator[None]:
+    """iperf3's server, listening at RIGHT."""
     words = [*space.command, "iperf3", "-s", "-B", RIGHT, "--forceflush"]
     process = subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
