@@ -26,10 +26,11 @@ WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 -- asked, not bound
 class Member:
     """A driver on an endpoint, and what leads to it."""
 
-    __slots__ = ("current", "doors", "driver", "left", "routes")
+    __slots__ = ("current", "doors", "driver", "left", "route_of", "routes")
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, route_of: Callable[[memoryview], Hashable | None] | None = None) -> None:
         self.driver = driver
+        self.route_of = route_of  # of the screener that let it in
         self.doors: OrderedDict[PathId, Door] = OrderedDict()
         self.left: list[PathId] = []  # paths whose doors are closed already: the driver is leaving
         self.routes: set[Hashable] = set()

@@ -67,9 +67,9 @@ class Endpoint:
         self._members: dict[Driver, Member] = {}
         self._by_route: dict[Hashable, Member | Linger] = {}
         self._by_path: dict[PathId, list[Member | Linger]] = {}  # the first owns what no id claims
-        self._lingering: OrderedDict[int, tuple[Linger, list[PathId]]] = OrderedDict()
+        self._lingering: OrderedDict[int, tuple[Linger, Member]] = OrderedDict()  # with who left it behind
         self._linger_timer: asyncio.TimerHandle | None = None
-        self._route_of: list[RouteOf] = []
+        self._route_of: Counter[RouteOf] = Counter()  # each with the number of those who need it
         self._screeners: list[tuple[DatagramScreener, MakeDriver]] = []
         self._claims: dict[DatagramScreener, Sequence[bytes]] = {}
         self._establishing: OrderedDict[Member, DatagramScreener] = OrderedDict()
@@ -120,15 +120,18 @@ class Endpoint:
     def join(self, driver: Driver, remote: Address, local: Address | None = None) -> PathId:
         """A further path for a driver that was started here, or on another endpoint with the same `paths`."""
         facts = self._facts(local or self.local, remote)
-        member = self._members.get(driver) or self._enter(driver)
-        path = self._open_path(member, facts)
-        driver.add_path(path, facts, member.doors[path])
-        return path
+        return self._add_path(self._members.get(driver) or self._enter(driver), facts)
 
     def read_routes(self, route_of: RouteOf) -> None:
         """How a protocol's datagrams say their issued id. Screeners bring theirs along."""
-        if route_of not in self._route_of:
-            self._route_of.append(route_of)
+        self._route_of[route_of] += 1
+
+    def _read_no_more(self, route_of: RouteOf | None) -> None:
+        """A screener, or what it let in, has gone; the last of them takes its way of reading along."""
+        if route_of is not None:
+            self._route_of[route_of] -= 1
+            if not self._route_of[route_of]:
+                del self._route_of[route_of]
 
     def serve(
         self,
@@ -158,8 +161,9 @@ class Endpoint:
 
     def stop_serving(self, screener: DatagramScreener) -> None:
         """`screener` accepts nothing more. Its unfinished stacks are aborted, the others live on."""
-        self._screeners = [entry for entry in self._screeners if entry[0] is not screener]
-        self._claims.pop(screener, None)
+        if self._claims.pop(screener, None) is not None:
+            self._screeners = [entry for entry in self._screeners if entry[0] is not screener]
+            self._read_no_more(screener.route_of)
         for member in [member for member, theirs in self._establishing.items() if theirs is screener]:
             self._abort(member, LocalError("the listener is stopped", reason=Reason.CANCELLED))
         self.close_if_unused()
@@ -201,8 +205,10 @@ class Endpoint:
     def _facts(self, local: Address, remote: Address) -> PathFacts:
         return PathFacts(local, remote, mtu=self._socket.path_mtu(remote))
 
-    def _enter(self, driver: Driver) -> Member:
-        member = self._members[driver] = Member(driver)
+    def _enter(self, driver: Driver, route_of: RouteOf | None = None) -> Member:
+        member = self._members[driver] = Member(driver, route_of)
+        if route_of is not None:
+            self.read_routes(route_of)
         driver.owner = self
         return member
 
@@ -229,13 +235,16 @@ class Endpoint:
 
     def _new_path(self, member: Member) -> PathId:
         """A stack's datagram came by a path that it does not have: nothing changes until its record has opened it."""
-        if len(member.doors) >= PATHS_PER_STACK:
-            oldest = next(path for path, door in member.doors.items() if door is not member.current)
+        return self._add_path(member, self._facts(self._arrival.local, self._arrival.remote))
+
+    def _add_path(self, member: Member, facts: PathFacts) -> PathId:
+        path = self._open_path(member, facts)
+        if len(member.doors) > PATHS_PER_STACK:
+            keep = member.current, member.doors[path]
+            oldest = next(path for path, door in member.doors.items() if door not in keep)
             del member.doors[oldest]
             self._leave_path(member, oldest)
             member.driver.drop_path(oldest)
-        facts = self._facts(self._arrival.local, self._arrival.remote)
-        path = self._open_path(member, facts)
         member.driver.add_path(path, facts, member.doors[path])
         return path
 
@@ -282,19 +291,21 @@ class Endpoint:
         moved = bool(member.driver.paths)  # it goes on by another endpoint
         linger = None if moved else member.driver.stack.retire(self._loop.time())
         if linger is not None and not self.closed:
-            self._keep(linger, member.left)
+            self._keep(linger, member)
+        else:
+            self._read_no_more(member.route_of)
         for path in member.left:
             self._leave_path(member, path)
         self._loop.call_soon(self.close_if_unused)
 
     # -- lingering ends -------------------------------------------------------------------------------------------
-    def _keep(self, linger: Linger, paths: list[PathId]) -> None:
-        """Let `linger` answer for the stack that left these paths."""
+    def _keep(self, linger: Linger, member: Member) -> None:
+        """Let `linger` answer for the stack that leaves."""
         for route in linger.routes:
             self._by_route.setdefault(route, linger)
-        for path in paths:
+        for path in member.left:
             self._by_path[path].append(linger)
-        self._lingering[id(linger)] = linger, paths
+        self._lingering[id(linger)] = linger, member
         if len(self._lingering) > LINGERING_ENDS:
             self._forget(next(iter(self._lingering)))
         if self._linger_timer is None:
@@ -312,11 +323,12 @@ class Endpoint:
         self.close_if_unused()
 
     def _forget(self, key: int) -> None:
-        linger, paths = self._lingering.pop(key)
+        linger, member = self._lingering.pop(key)
+        self._read_no_more(member.route_of)
         for route in linger.routes:
             if self._by_route.get(route) is linger:
                 del self._by_route[route]
-        for path in paths:
+        for path in member.left:
             self._leave_path(linger, path)
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -369,6 +381,7 @@ class Endpoint:
                 consumed = self._hand_over(owner, rest, path)
                 if consumed:
                     start += consumed
+                    path = self._find_path() if start < total else None  # its stack may have ended, and the path too
                     continue
             elif owner is not None and self._ask_linger(owner, first, path):  # type: ignore[arg-type]
                 start += step
@@ -468,7 +481,7 @@ class Endpoint:
         if driver is None:
             self.noise["no room"] += 1
             return
-        member = self._enter(driver)
+        member = self._enter(driver, screener.route_of)
         self._establishing[member] = screener
         facts.mtu = self._socket.path_mtu(facts.remote)
         facts.validated = verdict.validated

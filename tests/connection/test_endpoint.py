@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
@@ -327,3 +328,81 @@ def test_events_of_strangers_mean_nothing(bench: Bench) -> None:
     assert not bench.endpoint._by_route
     assert "127.0.0.1:1000" in repr(bench.endpoint)
     assert isinstance(bench.endpoint.local, tuple)
+
+
+class LastWord(StubStack):
+    """Ends with the first datagram that it gets."""
+
+    def receive(self, inbound: Any, now: float) -> int:
+        consumed = inbound.segment or len(inbound.data)
+        self.got.append((inbound.path, bytes(inbound.data[:consumed]), inbound.ecn))
+        self.abort(None, now)
+        return consumed
+
+
+def test_a_stack_may_end_in_the_middle_of_a_run(bench: Bench) -> None:
+    screener = bench.serve()
+    stack = LastWord(b"a")
+    bench.endpoint.connect(bench.driver(stack), THERE)
+    bench.arrive(b"a1a2cz", segment=2)
+    assert [got[1] for got in stack.got] == [b"a1"]
+    assert screener.seen == [b"a2", b"cz"]  # its path is nobody's, as for a stranger
+    assert bench.endpoint.noise == {"unknown": 1}
+    (fresh,) = screener.stacks
+    assert fresh.facts[fresh.path].remote == THERE
+    assert len(bench.endpoint._paths) == 1
+
+
+def test_paths_that_a_stack_moves_to_are_bounded(bench: Bench) -> None:
+    driver, stack = bench.connect(b"a")
+    for port in range(50):
+        stack.path = bench.endpoint.join(driver, ("127.0.0.1", 5000 + port))
+        stack.output.append(b"x")
+        driver.pump()
+    assert len(bench.endpoint._paths) == PATHS_PER_STACK
+    assert len(bench.endpoint._by_path) == PATHS_PER_STACK
+    assert len(driver.paths) == PATHS_PER_STACK
+    assert bench.socket.sent[-1][2] == ("127.0.0.1", 5049)
+    again = bench.endpoint.join(driver, ("127.0.0.1", 5049))
+    assert again == stack.path  # a path that it has costs no other
+    assert len(driver.paths) == PATHS_PER_STACK
+    bench.end(driver)
+    assert not len(bench.endpoint._paths)
+
+
+def test_ids_are_read_for_as_long_as_somebody_has_one(bench: Bench) -> None:
+    """Listeners come and go on a socket that others use: what they leave behind is what lives on."""
+    bench.connect(b"a")
+    for number in range(20):
+        screener = bench.serve()
+        screener.completes = number == 19
+        bench.arrive(b"cb", remote=ELSEWHERE)
+        bench.endpoint.stop_serving(screener)
+        bench.endpoint.stop_serving(screener)
+        bench.loop.turn()
+    assert len(bench.endpoint._route_of) == 1
+    (stack,) = screener.stacks
+    bench.arrive(b"b by id, from elsewhere", remote=("127.0.0.1", 7))
+    assert len(stack.got) == 1
+    stack.linger = StubLinger(3.0, b"b")
+    bench.end(next(driver for driver in bench.endpoint._members if driver.stack is stack))
+    assert len(bench.endpoint._route_of) == 1  # the end that lingers is found by its ids too
+    bench.loop.pass_time(3.0)
+    assert not bench.endpoint._route_of
+
+
+def test_views_that_are_kept_are_not_written_over(bench: Bench) -> None:
+    kept: list[memoryview] = []
+
+    class Keeper(StubStack):
+        def receive(self, inbound: Any, now: float) -> int:
+            kept.append(inbound.data[1:])
+            return len(inbound.data)
+
+    bench.endpoint.connect(bench.driver(Keeper(b"a")), THERE)
+    for number in range(20):
+        bench.socket.arriving.append((b"a%d" % number, 0, THERE, HERE))
+    bench.read()
+    bench.arrive(b"a" + bytes(1000))
+    assert [bytes(view) for view in kept[:20]] == [b"%d" % number for number in range(20)]
+    assert len({id(view.obj) for view in kept}) == 21
