@@ -158,25 +158,30 @@ class InnerStack(LayeredStack):
             if flow not in self._blocked:
                 self._blocked += (flow,)
             return 0
+        count = len(chunks)
         try:
-            inner.check_all(flow, chunks)
+            if count == 1:
+                inner.check(flow, chunks[0])
+            else:
+                inner.check_all(flow, chunks)
         except KeyError:
             raise LocalError(f"send(): there is no flow {flow}") from None
         if self._room and max(map(len, chunks)) > self.message_limit(flow):
             self._too_long(flow)
-        taken = sum(map(len, chunks))
         queue = self._queue
         if queue is None:
             queue = self._queue = deque()
-        if options.token:  # the last of them tells
-            plain = options._replace(token=0)
+        if count == 1:  # the usual case
+            taken = len(chunks[0])
+            queue.append((flow, chunks[0], options))
+        else:
+            taken = sum(map(len, chunks))
+            plain = options._replace(token=0) if options.token else options  # the last of them tells
             queue += [(flow, chunk, plain) for chunk in chunks[:-1]]
             queue.append((flow, chunks[-1], options))
-        else:
-            queue += [(flow, chunk, options) for chunk in chunks]
-        self._waiting += taken + _COUNTED * len(chunks)
+        self._waiting += taken + _COUNTED * count
         if now < self._until:
-            self.pending += taken + _COUNTED * len(chunks)
+            self.pending += taken + _COUNTED * count
         else:
             self._stage(now)
             self._settle(now)
