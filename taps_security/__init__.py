@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .properties.store import Store as Store
     from .properties.transport import TransportProperties as TransportProperties
     from .properties.trust import Trust as Trust
+    from .protocols.curvecp.options import CurveCpOptions as CurveCpOptions
     from .protocols.tls.options import TlsOptions as TlsOptions
     from .protocols.wireguard.options import WireGuardOptions as WireGuardOptions
     from .protocols.wireguard.options import WireGuardPeer as WireGuardPeer
@@ -73,6 +74,7 @@ _HOMES = {
     "properties.store": ("Store",),
     "properties.transport": ("TransportProperties",),
     "properties.trust": ("Trust",),
+    "protocols.curvecp.options": ("CurveCpOptions",),
     "protocols.tls.options": ("TlsOptions",),
     "protocols.wireguard.options": ("WireGuardOptions", "WireGuardPeer"),
     "stack.errors": (

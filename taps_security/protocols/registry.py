@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ROOMS: dict[str, str] = {
     "tls": "taps_security.protocols.tls",
     "wireguard": "taps_security.protocols.wireguard",
+    "curvecp": "taps_security.protocols.curvecp",
 }
 
 
@@ -119,6 +120,17 @@ class TunnelRequest:
     environment: Environment
 
 
+class Overrides(NamedTuple):
+    """Static keys and a name that were given apart from a protocol's options, and that take the place of theirs.
+
+    `private_key`: ours, 32 octets. `peer_key`: the peer's public one, as it was written. None: not given.
+    """
+
+    private_key: bytes | None = None
+    peer_key: str | None = None
+    server_name: str | None = None
+
+
 # -------------------------------------------------------------------------------------------------------- descriptor
 @frozen(kw_only=True)
 class Descriptor:
@@ -131,15 +143,21 @@ class Descriptor:
     `provides(version, security, transport, role)`: for each property of RFC 9622 §6.2 and each security feature,
     whether a stack so configured has it; what is missing is not provided. A feature that can be left out (resumption,
     say) is answered by what was asked: a prohibited one is not provided. `credentials(security, role)`: what is
-    missing, in words, or None. `client` and `screener` raise ConfigurationError for options that do not fit; a protocol
-    that carries inner packets has `tunnel` in their place, and endpoints are addresses inside it. `claims`: what the
-    datagrams that no route claims begin with; protocols whose claims do not overlap may share a port. `restore`: a
-    client's session from the octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
+    missing, in words, or None; `named(host name)`: whether a peer's name itself holds what a client misses.
+
+    `client` and `screener` raise ConfigurationError for options that do not fit; a protocol that carries inner packets
+    has `tunnel` in their place, and endpoints are addresses inside it. `claims`: what the datagrams that no route
+    claims begin with; protocols whose claims do not overlap may share a port. `restore`: a client's session from the
+    octets that its `serialise()` gave, ConfigurationError; None: it cannot be saved.
 
     `from_table(table, private key)`: options from the protocol's table in a profile, whose keys are not the fields of
-    `options`; ConfigurationError begins with the key. `formats`: by the end of a file's name, what reads files of other
-    programs: (text, private key) -> options, and the names of what the file says in vain. The private key stands apart
-    in a file of its own; None: there is none, and without need of one nobody asks.
+    `options`; ConfigurationError begins with the key. `paths`: keys of the table whose values are names of files.
+    `overridden(options, overrides)`: options, or None where there were none, with what was given apart from them;
+    None: nothing can be given apart. ConfigurationError tells what was expected behind its first colon.
+
+    `formats`: by the end of a file's name, what reads files of other programs: (text, private key) -> options, and the
+    names of what the file says in vain. The private key stands apart in a file of its own; None: there is none, and
+    without need of one nobody asks.
     """
 
     name: str
@@ -154,8 +172,11 @@ class Descriptor:
     tunnel: Callable[[TunnelRequest], TunnelEngine] | None = None
     claims: tuple[bytes, ...] = (b"",)
     options: type | None = None
+    named: Callable[[str], bool] | None = None
     restore: Callable[[bytes], object] | None = None
     from_table: Callable[[Mapping[str, Any], bytes | None], object] | None = None
+    paths: frozenset[str] = frozenset()
+    overridden: Callable[[Any, Overrides], object] | None = None
     formats: Mapping[str, Callable[[str, bytes | None], tuple[object, Sequence[str]]]] = field(
         default_factory=lambda: MappingProxyType({})
     )

@@ -5,7 +5,8 @@ Everybody who chooses among protocols loads this module, so it imports neither h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ...properties.security import ClientAuthentication as Asked
 from ...properties.security import Role, SecurityParameters
@@ -17,6 +18,7 @@ from ..registry import (
     Descriptor,
     Environment,
     Interface,
+    Overrides,
     Provided,
     Provides,
     ServerRequest,
@@ -104,17 +106,35 @@ def _keep_alive(options: CurveCpOptions, transport: TransportProperties) -> floa
 
 def credentials(security: SecurityParameters, role: Role) -> str | None:
     """What is missing, or None."""
-    options = security.options.get("curvecp")
+    options = _given(security)
     if role is Role.SERVER:
-        if not isinstance(options, CurveCpOptions) or options.key is None:
+        if options.key is None:
             return "the server's long-term key (options={'curvecp': CurveCpOptions(key=...)})"
         if security.asks_clients is Asked.REQUIRE and not _mutual(options, security, role).value:
             return "whom to serve (known_clients= or trust_callback=), since clients are to be authenticated"
         return None
-    named = key_of_name(security.server_name or "") is not None
-    if not isinstance(options, CurveCpOptions) and not named:
+    if options.server_key is None and not named(security.server_name or ""):
         return "the server's public key (options={'curvecp': CurveCpOptions(server_key=...)}) or a uz5... name"
     return None
+
+
+def named(host: str) -> bool:
+    """Whether a host name has the server's public key in a `uz5...` label."""
+    return key_of_name(host) is not None
+
+
+def from_table(table: Mapping[str, Any], private_key: bytes | None) -> CurveCpOptions:
+    """Options from the table [curvecp] of a profile: see `table.from_table`."""
+    from .table import from_table  # noqa: PLC0415 -- few have a profile
+
+    return from_table(table, private_key)
+
+
+def overridden(options: CurveCpOptions | None, given: Overrides) -> CurveCpOptions:
+    """Options with keys and a name that were given apart: see `table.overridden`."""
+    from .table import overridden  # noqa: PLC0415 -- the command's, mostly
+
+    return overridden(options, given)
 
 
 def new_recovery(options: CurveCpOptions, environment: Environment) -> Recovery:
@@ -190,7 +210,7 @@ def screener(request: ServerRequest) -> CurveCpScreener:
     return CurveCpScreener(
         ServerConfiguration(
             key=KeyPair.of(options.key),
-            name=options.server_name if options.server_name is not None else security.server_name or "",
+            name=options.server_name if options.server_name is not None else security.server_name,
             extension=options.extension,
             known=options.known_clients if options.client_policy is ClientPolicy.KNOWN else None,
             verifies=security.trust_callback is not None,
@@ -218,6 +238,11 @@ DESCRIPTOR = Descriptor(
     options=CurveCpOptions,
     provides=provides,
     credentials=credentials,
+    named=named,
     client=client,
     screener=screener,
+    claims=(b"QvnQ5Xl",),  # all that clients send
+    from_table=from_table,
+    paths=frozenset({"key"}),
+    overridden=overridden,
 )

@@ -72,6 +72,7 @@ class OpenedInitiate:
     number: int
     message: bytes = field(repr=False)
     size: int  # octets of the datagram
+    name: bytes = b""  # the server's, as the client means it
 
 
 def first_number(random: Random) -> int:

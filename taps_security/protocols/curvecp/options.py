@@ -7,7 +7,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from dataclasses import field
 from enum import Enum
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from .limits import EXTENSION, KEY
 from .names import encode_name, key_of_name
 
 __all__ = ["ClientPolicy", "Congestion", "CurveCpOptions", "read_key_folder"]
+
+KEY_FILE = ".expertsonly/secretkey"  # in a key folder
 
 
 class ClientPolicy(Enum):
@@ -44,7 +46,7 @@ class CurveCpOptions:
 
     Clients: `server_key`: the server's public key (octets, hex, base64, or a name with a `uz5...` label); None: the
     name of the server holds it in such a label. `server_name`: by which the server knows itself; None: the name that
-    was asked for. On servers it is their own name, and clients that mean another one are not answered.
+    was asked for. On servers it is their own name, and clients that mean another one are not answered; None: any.
 
     `extension`: 16 octets (or hex) in front of our packets' contents, by which we are told apart from others at our
     address. `server_extension`: the one of the server that a client means.
@@ -149,15 +151,20 @@ def _octets(name: str, value: Any, size: int) -> bytes:
 
 
 def read_key_folder(folder: str | PathLike[str]) -> bytes:
-    """The secret key in a folder of nacl-tools' form: DIR/.expertsonly/secretkey, 32 octets. ConfigurationError."""
-    path = Path(folder) / ".expertsonly" / "secretkey"
+    """The secret key in a folder of nacl-tools' form: DIR/.expertsonly/secretkey, 32 octets. ConfigurationError.
+
+    It never shows what was given: a secret key with a mistake in it would be taken for the name of a folder.
+    """
+    expected = "a key folder, as `taps keygen curvecp` makes it"
     try:
-        octets = path.read_bytes()
-    except OSError as error:
-        text = f"curvecp key folder {fspath(folder)}: {error.strerror or error} (.expertsonly/secretkey)"
-        raise ConfigurationError(text, reason=Reason.MISSING_CREDENTIAL) from None
-    if len(octets) != KEY:
+        octets = (Path(folder) / KEY_FILE).read_bytes()
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(
-            f"curvecp key folder {fspath(folder)}: .expertsonly/secretkey has {len(octets)} octets, expected {KEY}"
-        )
+            f"CurveCpOptions.key: cannot read {KEY_FILE}: {what}; expected {expected}",
+            reason=Reason.MISSING_CREDENTIAL,
+        ) from None
+    if len(octets) != KEY:
+        text = f"CurveCpOptions.key: {KEY_FILE} has {len(octets)} octets and not {KEY}; expected {expected}"
+        raise ConfigurationError(text)
     return octets

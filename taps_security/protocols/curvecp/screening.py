@@ -25,7 +25,7 @@ from .delivery import Delivery
 from .handshake import KIND, OpenedInitiate, ServerHandshake
 from .keys import BoxFailure, KeyPair, Random, box_key
 from .limits import KEY, MINUTE
-from .names import encode_name
+from .names import encode_name, name_text
 from .record import CurveCpRecord
 from .stack import CurveCpStack
 from .wire import CLIENT_MESSAGE, HELLO, INITIATE, Cookie, Hello, Initiate, parse_untrusted
@@ -35,10 +35,12 @@ _C_AT = 40  # where C' stands in what clients send
 
 @frozen(kw_only=True)
 class ServerConfiguration:
-    """What a server knows. `known`: the clients that it serves, None for any; `verifies`: each is asked about."""
+    """What a server knows. `name`: its own, None for any that a client means. `known`: the clients that it serves, None
+    for any; `verifies`: each is asked about.
+    """
 
     key: KeyPair
-    name: str
+    name: str | None
     extension: bytes
     known: frozenset[bytes] | None
     verifies: bool
@@ -76,7 +78,7 @@ class CurveCpScreener:
 
     def __init__(self, configuration: ServerConfiguration) -> None:
         self._configuration = configuration
-        self._name = encode_name(configuration.name)
+        self._name = None if configuration.name is None else encode_name(configuration.name)
         self._minutes = MinuteKeys(configuration.random)
 
     def recognise(self, head: memoryview) -> Match:
@@ -123,14 +125,23 @@ class CurveCpScreener:
         key = box_key(client_key, secret)
         number = int.from_bytes(initiate.number, "little")
         introduction, message = keys.open_initiate(key, number, initiate.box)
-        if introduction.name != self._name:
+        if self._name is not None and introduction.name != self._name:
             return Drop("curvecp: another server's name")
         vouch_key = box_key(introduction.client, configuration.key.secret)
         if not compare_digest(keys.open_vouch(vouch_key, introduction.vouch), client_key):
             return Drop("curvecp: a vouch for another key")
         if configuration.known is not None and introduction.client not in configuration.known:
             return Drop("curvecp: an unknown client")
-        seed = OpenedInitiate(introduction.client, client_key, initiate.client_extension, key, number, message, size)
+        seed = OpenedInitiate(
+            introduction.client,
+            client_key,
+            initiate.client_extension,
+            key,
+            number,
+            message,
+            size,
+            introduction.name,
+        )
         return Create(seed, ((KIND, client_key),), validated=True)
 
     def _open_cookie(self, cookie: bytes, now: float) -> tuple[bytes, bytes]:
@@ -147,7 +158,7 @@ class CurveCpScreener:
         configuration = self._configuration
         handshake = ServerHandshake(
             seed,
-            configuration.name,
+            name_text(seed.name) if configuration.name is None else configuration.name,
             configuration.random,
             configuration.wall_clock,
             verifies=configuration.verifies,
