@@ -150,7 +150,7 @@ class InnerStack(LayeredStack):
         return self._inner.address(flow)
 
     def send(self, flow: FlowId, chunks: Sequence[Buffer], options: SendOptions, now: float) -> int:
-        """Each chunk is a message: all are taken, or none. See SecurityStack."""
+        """Each chunk is a message: all are taken, or none (0); 1 stands for empty ones too. See SecurityStack."""
         inner = self._inner
         if inner is None or self.ended or self._closing or flow in self._ending:
             raise LocalError("send(): nothing can be sent on this flow any more")
