@@ -77,9 +77,10 @@ class _Binder:
                     port = found.streams[0].getsockname()[1]
                 if "udp" in carriers:
                     found.datagrams = [self._datagrams(local, port)]
-            except EstablishmentError as error:
+            except BaseException as error:
                 found.close()
-                if not left or local.port or len(carriers) == 1 or error.reason is not Reason.ADDRESS_IN_USE:
+                in_use = isinstance(error, EstablishmentError) and error.reason is Reason.ADDRESS_IN_USE
+                if not left or local.port or len(carriers) == 1 or not in_use:
                     raise
             else:
                 bound.streams += found.streams
@@ -114,7 +115,7 @@ class _Binder:
     def _datagrams(self, local: LocalEndpoint, port: int) -> Endpoint:
         address = (_scoped(local) if local.ip_address is not None else "", port)
         try:
-            return open_endpoint(self._loop, address, random=os.urandom)
+            return open_endpoint(self._loop, address, random=os.urandom, reuse_port=self._reuse_port)
         except OSError as error:
             raise _refused(address, error) from error
 

@@ -13,12 +13,17 @@ _Table = WeakValueDictionary[tuple[Hashable, str, int], Endpoint]
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, _Table] = WeakKeyDictionary()
 
 
-def open_endpoint(loop: asyncio.AbstractEventLoop, local: Address, *, random: Callable[[int], bytes]) -> Endpoint:
+def open_endpoint(
+    loop: asyncio.AbstractEventLoop, local: Address, *, random: Callable[[int], bytes], reuse_port: bool = False
+) -> Endpoint:
     """The endpoint at a local address (port 0: a free one), which others of this loop may use already.
 
     Raises OSError. It closes itself when its last user has left; one that never got any is its opener's to close.
+    `reuse_port`: one of its own, beside those of others who say so too.
     """
     network = network_of(loop)
+    if reuse_port:
+        return Endpoint(loop, network.open_datagram(local, reuse_port=True), random=random)
     place = network.place()
     table = _open.setdefault(loop, _Table())
     known = table.get((place, *local))

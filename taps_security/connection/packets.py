@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from ..stack.errors import LocalError, TapsError
 from ..stack.events import Buffer, FlowKind, Received, StackEvent
 from ..stack.stack import DEFAULT_SEND_OPTIONS
 from ..stack.tunnel import TunnelEngine
+from .chunks import freeze
 from .group import Flow, Group
+from .state import ConnectionState
 from .waiter import Waiter
 
 if TYPE_CHECKING:
@@ -24,23 +28,28 @@ KEPT_ROUTES = 4096  # destinations whose peer is remembered
 class PacketFlow(Flow):
     """The packets of one peer. They all go to the one Packets object."""
 
-    __slots__ = ("packets",)
+    __slots__ = ("_packets",)
 
-    packets: Packets
+    def __init__(self, *arguments: Any, packets: Packets, **how: Any) -> None:
+        super().__init__(*arguments, **how)
+        self._packets = packets
 
     def _handle(self, event: StackEvent) -> None:
         if type(event) is Received:
-            self.packets.received(event)
+            self._packets.received(event)
         else:
             super()._handle(event)
 
     def _over(self, error: Exception | None) -> None:
         super()._over(error)
-        self.packets.left(self)
+        self._packets.left(self)
 
 
 class Packets:
-    """Sends packets to the peers that cryptokey routing names, and receives those that no datagram flow claims."""
+    """Sends packets to the peers that cryptokey routing names, and receives those that no datagram flow claims.
+
+    Leaving a `with` closes it.
+    """
 
     def __init__(self, tunnel: Tunnel, engine: TunnelEngine) -> None:
         self._tunnel = tunnel
@@ -52,12 +61,19 @@ class Packets:
         self._closed = False
         self.dropped = 0  # came while too many waited, or were sent to nobody
 
+    def __enter__(self) -> Packets:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     # -- for the application --------------------------------------------------------------------------------------
     async def receive(self) -> list[Buffer]:
         """All packets that are there, at least one; views are lent, as by Connection.receive_views()."""
         while not self._waiting:
-            if self._closed:
-                raise LocalError("receive(): the packets of this tunnel were let go of")
+            self._require_open("receive()")
             if self._receiver is not None:
                 raise LocalError("receive(): another receive() is waiting; await one at a time")
             self._receiver = Waiter(self._tunnel.loop)
@@ -70,15 +86,21 @@ class Packets:
         return packets
 
     async def send(self, packets: Sequence[Buffer]) -> None:
-        """Send whole IP packets. What has no route, is too large, or finds its queue full is dropped and counted."""
+        """Send whole IP packets. What has no route, is too large, or finds its queue full is dropped and counted.
+
+        Waits for the name of a peer that has no stack yet. Raises LocalError once they were let go of.
+        """
         routes = self._routes
         batch: list[Buffer] = []
         current: PacketFlow | None = None
-        for packet in packets:
+        self._require_open("send()")
+        for packet in freeze(packets):
             destination = bytes(packet[16:20] if packet[:1] and packet[0] >> 4 == 4 else packet[24:40])
             try:
                 flow = routes[destination]
             except KeyError:
+                self._send(current, batch)  # not lost if somebody cancels us
+                current, batch = None, []
                 flow = await self._route(destination)
             if flow is not current:
                 self._send(current, batch)
@@ -118,15 +140,20 @@ class Packets:
                 self._receiver.wake()
             self._tunnel.left(self)
 
+    def _require_open(self, verb: str) -> None:
+        if self._closed:
+            raise LocalError(f"{verb}: the packets of this tunnel were let go of")
+
     # -- for the tunnel -------------------------------------------------------------------------------------------
     def join(self, group: Group) -> PacketFlow:
-        """A peer has a stack."""
+        """A peer has a stack. Raises LocalError if that has ended."""
         flow = self._flows.get(group)
         if flow is None:
-            opened = group.open(FlowKind.PACKET, None, PacketFlow)
+            opened = group.open(FlowKind.PACKET, None, partial(PacketFlow, packets=self))
             assert isinstance(opened, PacketFlow)
+            if opened.state is ConnectionState.CLOSED:
+                raise opened.error or LocalError("the peer's stack has ended")
             flow = self._flows[group] = opened
-            flow.packets = self
             self._routes.clear()
         return flow
 
@@ -155,8 +182,11 @@ class Packets:
         try:
             peer = self._engine.route(str(ip_address(destination)))
             if peer is not None:
-                flow = self.join(await self._tunnel.group_of(peer))
+                group = await self._tunnel.group_of(peer)
+                self._require_open("send()")
+                flow = self.join(group)
         except (ValueError, TapsError):
+            self._require_open("send()")
             return None  # no IP packet, or a peer that cannot be reached now
         if len(self._routes) >= KEPT_ROUTES:
             self._routes.clear()

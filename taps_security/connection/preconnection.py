@@ -173,8 +173,9 @@ class Preconnection:
 
         A local endpoint without an address listens on all of them; without a port, or with port 0, on a free one.
         `max_establishing`: unfinished connections at a time, the oldest is dropped for a further one.
-        `handshake_timeout`: seconds for each. `backlog`: ready connections that wait to be taken. Raises
-        ConfigurationError if nothing can do what was declared; EstablishmentError if an address cannot be bound.
+        `handshake_timeout`: seconds for each. `backlog`: ready connections that wait to be taken. `reuse_port`: other
+        listeners that say so too may have the same port, and the system deals out who comes. Raises ConfigurationError
+        if nothing can do what was declared; EstablishmentError if an address cannot be bound.
         """
         from .listener import Listener  # noqa: PLC0415 -- a client needs none
 
