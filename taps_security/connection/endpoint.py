@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
 from ..stack.errors import ConfigurationError, ConnectionLost, LocalError, Reason, TapsError
-from ..stack.events import HandshakeComplete, PathId, PathNews, RouteIssued, RouteRetired, StackEvent
+from ..stack.events import HandshakeComplete, PathId, PathNews, PeerMoved, RouteIssued, RouteRetired, StackEvent
 from ..stack.layers import PathFacts
 from ..stack.screening import Create, DatagramScreener, Drop, HandOver, Load, Match, NotOurs, Reply
 from ..stack.stack import Inbound, Linger, SecurityStack
@@ -240,7 +240,7 @@ class Endpoint:
     def _add_path(self, member: Member, facts: PathFacts) -> PathId:
         path = self._open_path(member, facts)
         if len(member.doors) > PATHS_PER_STACK:
-            keep = member.current, member.doors[path]
+            keep = member.current, member.newest, member.doors[path]
             oldest = next(path for path, door in member.doors.items() if door not in keep)
             del member.doors[oldest]
             self._leave_path(member, oldest)
@@ -250,7 +250,7 @@ class Endpoint:
 
     # -- what drivers tell ----------------------------------------------------------------------------------------
     def heard(self, driver: Driver, event: StackEvent) -> None:
-        """Routes, and the end of a handshake."""
+        """Routes, the end of a handshake, and where the peer is."""
         member = self._members.get(driver)
         if member is None:
             return
@@ -262,6 +262,8 @@ class Endpoint:
                 member.routes.discard(event.route)
         elif isinstance(event, HandshakeComplete):
             self._establishing.pop(member, None)
+        elif isinstance(event, PeerMoved):
+            member.newest = member.doors.get(event.new)
 
     def _issue_route(self, member: Member, event: RouteIssued) -> None:
         other = self._by_route.get(event.route)

@@ -9,7 +9,7 @@ import pytest
 
 from taps_security.connection.endpoint import LINGERING_ENDS, PATHS_PER_STACK, RUNS_PER_TURN
 from taps_security.stack.errors import ConfigurationError, LocalError, PeerMisbehaved, Reason
-from taps_security.stack.events import PathNews, RouteIssued, RouteRetired
+from taps_security.stack.events import PathNews, PeerMoved, RouteIssued, RouteRetired
 from taps_security.stack.screening import Create, HandOver
 from tests.connection.datagrams import ELSEWHERE, HERE, THERE, Bench, StubScreener, StubStack
 
@@ -222,6 +222,26 @@ def test_strange_paths_of_a_stack_are_bounded(bench: Bench) -> None:
     stack.output.append(b"y")
     driver.pump()
     assert bench.socket.sent[-1][2] == THERE
+
+
+def test_strange_paths_never_cost_the_one_to_which_the_peer_moved(bench: Bench) -> None:
+    """Whoever knows an id may write from any address: who only listens there must not lose its peer by it."""
+    bench.endpoint.read_routes(route_of)
+    driver, stack = bench.connect(b"a")
+    stack.output.append(b"x")
+    driver.pump()
+    bench.arrive(b"a", remote=ELSEWHERE)
+    moved = stack.got[-1][0]
+    stack.events.append(PeerMoved(stack.path, moved))
+    driver.pump()
+    for port in range(100):
+        bench.arrive(b"a", remote=("127.0.0.1", 5000 + port))
+    assert {stack.path, moved} <= set(driver.paths)
+    assert len(bench.endpoint._paths) == PATHS_PER_STACK
+    stack.path = moved
+    stack.output.append(b"y")
+    driver.pump()
+    assert bench.socket.sent[-1][2] == ELSEWHERE
 
 
 class StubLinger:
