@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .connection.connection import Connection as Connection
     from .connection.listener import Listener as Listener
+    from .connection.packets import Packets as Packets
     from .connection.preconnection import Preconnection as Preconnection
     from .connection.sessions import SessionCache as SessionCache
     from .connection.state import ConnectionState as ConnectionState
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .connection.streams import open_connection as open_connection
     from .connection.streams import start_server as start_server
     from .connection.streams import start_tls as start_tls
+    from .connection.tunnel import Tunnel as Tunnel
     from .observe.keylog import KeyLogFile as KeyLogFile
     from .observe.security import SecurityReport as SecurityReport
     from .properties.credentials import Identity as Identity
@@ -59,11 +61,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "connection.connection": ("Connection",),
     "connection.listener": ("Listener",),
+    "connection.packets": ("Packets",),
     "connection.preconnection": ("Preconnection",),
     "connection.sessions": ("SessionCache",),
     "connection.stores": ("FileStore", "MemoryStore"),
     "connection.state": ("ConnectionState",),
     "connection.streams": ("open_connection", "start_server", "start_tls"),
+    "connection.tunnel": ("Tunnel",),
     "observe.keylog": ("KeyLogFile",),
     "observe.security": ("SecurityReport",),
     "properties.credentials": ("Identity", "Pin", "PreSharedKey"),

@@ -17,8 +17,9 @@ import pytest
 
 from tests.support.pki import Pki
 
-HELPERS = {"loopback"}  # imported by the others
+HELPERS = {"loopback", "tun_device"}  # imported by the others
 SERVERS_AND_CLIENTS = {"echo_server", "echo_client", "http_get"}
+IN_NAMESPACES = {"wireguard_echo", "wireguard_tun"}  # tests/examples/test_wireguard_examples.py
 
 # Each prints lines that match, in this order.
 SAY = {
@@ -44,6 +45,24 @@ SAY = {
         r"after update_keys\(\): \(1, 1\)",
         r"after 8 more messages 2 keys had expired: \(3, 1\)",
     ],
+    "wireguard_pair": [
+        r"wireguard 1: X25519, CHACHA20_POLY1305, BLAKE2S; the peer is [A-Za-z0-9+/]{43}=",
+        r"hello, and 1392 would fit",
+        r"from another port",
+        r"with other keys",
+        r"key 0 receive: ready",
+        r"key 0 send: ready",
+        r"key 0: confirmed",
+        r"key 1 receive: ready",
+        r"key 0 send: discarded",
+        r"key 1 send: ready",
+        r"key 1: confirmed",
+        r"the server received \d{3} octets and sent \d{3}",
+    ],
+    "wireguard_packets": [
+        r"the server got a datagram: made by hand",
+        r"10\.88\.0\.1 answered: protocol 1, type 0, are you there\?",
+    ],
     "virtual_time": [r"two tests passed; .*"],
 }
 
@@ -62,7 +81,9 @@ def run(project: Path, folder: Path, name: str, *arguments: str, status: int = 0
 
 
 def test_every_example_is_run(project: Path) -> None:
-    assert {path.stem for path in (project / "examples").glob("*.py")} == HELPERS | SERVERS_AND_CLIENTS | set(SAY)
+    assert {
+        path.stem for path in (project / "examples").glob("*.py")
+    } == HELPERS | SERVERS_AND_CLIENTS | IN_NAMESPACES | set(SAY)
 
 
 @pytest.mark.parametrize("name", SAY)
