@@ -18,7 +18,8 @@ class Callbacks:
 
     on_ready(connection); on_received(connection, message); on_sent(connection, context);
     on_send_error(connection, context, error); on_writable(connection); on_security_event(connection, event);
-    on_closed(connection); on_connection_error(connection, error). With `on_received` set, nobody awaits receive().
+    on_soft_error(connection, error), after which the connection goes on; on_closed(connection);
+    on_connection_error(connection, error). With `on_received` set, nobody awaits receive().
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class Callbacks:
         "on_security_event",
         "on_send_error",
         "on_sent",
+        "on_soft_error",
         "on_writable",
     )
 
@@ -42,6 +44,7 @@ class Callbacks:
         self.on_sent: Callable[[Connection, MessageContext | None], None] | None = None
         self.on_send_error: Callable[[Connection, MessageContext | None, Exception], None] | None = None
         self.on_security_event: Callable[[Connection, SecurityEvent], None] | None = None
+        self.on_soft_error: Callable[[Connection, Exception], None] | None = None
         self.on_writable: Callable[[Connection], None] | None = None
         self.on_closed: Callable[[Connection], None] | None = None
         self.on_connection_error: Callable[[Connection, Exception], None] | None = None
@@ -79,6 +82,10 @@ class Callbacks:
     def writable(self) -> None:
         """A try_send() that took nothing may go on."""
         self._call(self.on_writable)
+
+    def soft_error(self, error: Exception) -> None:
+        """The network said something of this flow."""
+        self._call(self.on_soft_error, error)
 
     def security(self, event: SecurityEvent) -> None:
         """Something happened to keys, peers or paths."""

@@ -29,6 +29,7 @@ from ..stack.events import (
     Received,
     SecurityEvent,
     SessionReady,
+    SoftError,
     StackEvent,
     Terminated,
 )
@@ -535,6 +536,10 @@ class Connection:
         if self._callbacks is not None:
             self._callbacks.sent(context, event.error)
 
+    def _handle_soft_error(self, event: SoftError) -> None:
+        if self._callbacks is not None:
+            self._callbacks.soft_error(event.error)
+
     def _handle_flow_closed(self, event: FlowClosed) -> None:
         self._end_read = True
         if self._receiver is not None:
@@ -577,6 +582,7 @@ class Connection:
         FlowWritable: "_handle_writable",
         FlowSent: "_handle_sent",
         FlowClosed: "_handle_flow_closed",
+        SoftError: "_handle_soft_error",
         Ask: "_handle_ask",
         AskWithdrawn: "_handle_withdrawn",
         Terminated: "_handle_terminated",

@@ -29,6 +29,7 @@ from ..stack.events import (
     PeerMoved,
     Received,
     SecurityEvent,
+    SoftError,
     StackEvent,
     Terminated,
 )
@@ -44,7 +45,7 @@ from .state import ConnectionState
 if TYPE_CHECKING:
     from .tunnel import Tunnel
 
-_OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed)
+_OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed, SoftError)
 _ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
 
 Taker = Callable[["Flow", FlowOpened], bool]  # False: nobody wants it

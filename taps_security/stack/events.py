@@ -244,6 +244,14 @@ class FlowClosed:
 
 
 @slotted
+class SoftError:
+    """The network said something of a flow, which goes on: nobody listens there, say (RFC 9622 §8.3.1)."""
+
+    flow: FlowId
+    error: Exception
+
+
+@slotted
 class RouteIssued:
     """The endpoint hands datagrams with this route to this stack from now on. `replace`: even if another had it."""
 
@@ -287,6 +295,7 @@ StackEvent: TypeAlias = (
     | FlowWritable
     | FlowSent
     | FlowClosed
+    | SoftError
     | RouteIssued
     | RouteRetired
     | CloseTransport

@@ -16,6 +16,7 @@ NAMES = [
     "on_send_error",
     "on_writable",
     "on_security_event",
+    "on_soft_error",
     "on_closed",
     "on_connection_error",
 ]
@@ -54,6 +55,7 @@ async def test_each_event_has_its_callback_with_the_connection_first() -> None:
     callbacks.sent(None, error)
     callbacks.writable()
     callbacks.security(event)  # type: ignore[arg-type]
+    callbacks.soft_error(error)
     callbacks.ended(None)
     callbacks.ended(error)
     assert heard == [
@@ -63,6 +65,7 @@ async def test_each_event_has_its_callback_with_the_connection_first() -> None:
         ("on_send_error", None, error),
         ("on_writable",),
         ("on_security_event", event),
+        ("on_soft_error", error),
         ("on_closed",),
         ("on_connection_error", error),
     ]

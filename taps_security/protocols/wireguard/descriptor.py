@@ -68,7 +68,7 @@ def _datagram_provides() -> dict[str, Provided]:
         "active_read_before_send": Provided(False, "the peer learns of an inner flow by its first message"),
         "multistreaming": Provided(True, "clone() opens a further inner flow of the same tunnel"),
         "zero_rtt_msg": Provided(False, "no data goes before the response"),
-        "soft_error_notify": Provided(False, "inner ICMP errors are counted only"),
+        "soft_error_notify": Provided(True, "inner ICMP errors"),
     }
 
 

@@ -23,6 +23,7 @@ from ...stack.events import (
     FlowSent,
     HandshakeComplete,
     Received,
+    SoftError,
 )
 from ...stack.layered import LayeredStack
 from ...stack.layers import Handshake, Opened, Record, Slab
@@ -123,9 +124,7 @@ class InnerStack(LayeredStack):
             if self._waiting < HIGH_WATER and now < self._until:
                 self._enqueue(OURS, packet, DEFAULT_SEND_OPTIONS)
         inner.replies.clear()
-        for _flow, error in inner.errors:
-            if isinstance(error, TapsError):
-                inner.dropped[f"icmp: {error.reason.value}"] += 1
+        self.events += [SoftError(flow, error) for flow, error in inner.errors]
         inner.errors.clear()
 
     def _begin_inner(self) -> InnerFlows:

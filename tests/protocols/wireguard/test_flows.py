@@ -11,7 +11,7 @@ from taps_security.inner.ip import parse_packet_untrusted
 from taps_security.protocols.wireguard.limits import HIGH_WATER, LOW_WATER, MAX_RUN, STAGED
 from taps_security.protocols.wireguard.record import OVERHEAD
 from taps_security.stack.errors import LocalError, Reason
-from taps_security.stack.events import CloseKind, FlowClosed, FlowKind, FlowOpened, FlowSent, FlowWritable
+from taps_security.stack.events import CloseKind, FlowClosed, FlowKind, FlowOpened, FlowSent, FlowWritable, SoftError
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS, SendOptions
 from taps_security.stack.tunnel import FlowAddress
 from tests.protocols.wireguard.world import INNER, INNER6, World
@@ -162,7 +162,8 @@ def test_flows_of_the_peer_need_a_listener() -> None:
     assert world.b.stack is not None
     assert world.b.stack.inner_dropped == {"no listener": 1}
     assert world.a.stack is not None
-    assert world.a.stack.inner_dropped["icmp: refused"] == 1  # and it was told
+    (news,) = world.a.found(SoftError)  # and it was told
+    assert (news.flow, news.error.reason) == (nobody, Reason.REFUSED)
     assert world.sent["b"] == 2
 
 
