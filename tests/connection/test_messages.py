@@ -45,7 +45,7 @@ class Full:
 async def fill(connection: taps.Connection) -> int:
     """Send without waiting until nothing is taken; how many messages were."""
     count = 0
-    while connection.try_send(bytes(1000)):  # type: ignore[attr-defined]
+    while connection.try_send(bytes(1000)):
         count += 1
         await asyncio.sleep(0)
     return count
@@ -109,7 +109,7 @@ def test_a_message_above_the_limit_leaves_the_connection_alive() -> None:
                         await client.send(attempt, how)
                     assert caught.value.reason is taps.Reason.MESSAGE_TOO_LARGE
             with pytest.raises(taps.LocalError):
-                client.try_send(bytes(limit + 1))  # type: ignore[attr-defined]
+                client.try_send(bytes(limit + 1))
             assert not kept(client)
             await tell(client, server, bytes(limit), b"and the small one was not taken")
 
@@ -139,7 +139,7 @@ def test_what_waits_for_the_application_is_bounded_and_the_rest_counted() -> Non
                 await asyncio.sleep(0.001)
             await asyncio.sleep(1)
             waiting = len(server._chunks)
-            assert waiting + server.dropped == count  # type: ignore[attr-defined]
+            assert waiting + server.dropped == count
             assert WAITING - size < waiting * (size + COUNTED_AT_LEAST) < WAITING + 64 * 1024
             for _ in range(waiting):
                 assert len((await server.receive(timeout=1)).data) == size
@@ -155,7 +155,7 @@ def test_empty_messages_count_too() -> None:
                 await client.send([b""] * 1000)
                 await asyncio.sleep(0.01)
             await asyncio.sleep(1)
-            assert len(server._chunks) + server.dropped == 80_000  # type: ignore[attr-defined]
+            assert len(server._chunks) + server.dropped == 80_000
             assert len(server._chunks) <= WAITING // COUNTED_AT_LEAST + 1000
 
     play(scenario, mtu=65_536)
@@ -312,11 +312,11 @@ def test_on_writable_tells_when_there_is_room() -> None:
             client.callbacks.on_writable = writable.append
             with Full(network):
                 count = await fill(client)
-                assert not client.try_send(b"")  # type: ignore[attr-defined]
+                assert not client.try_send(b"")
                 assert not writable
             await asyncio.sleep(60)
             assert writable == [client]
-            assert client.try_send(b"")  # type: ignore[attr-defined]
+            assert client.try_send(b"")
             assert (await received(server, count + 1))[-1] == b""
 
     play(scenario)
