@@ -96,6 +96,10 @@ class Timers:
         """Whether the last initiation is long enough ago (§6.4), so that none is being repeated."""
         return self.retransmit_at == NEVER and now - self.initiated_at >= REKEY_TIMEOUT
 
+    def postponed(self, due: float) -> None:
+        """An initiation has to wait until `due`: an answer of ours to the peer's is too fresh."""
+        self._set("retransmit_at", due)
+
     def hasten(self, now: float) -> bool:
         """Somebody wants a handshake sooner than by itself. True: the last is so fresh that it has to wait a moment."""
         due = self.initiated_at + INITIATION_SPACING

@@ -111,7 +111,10 @@ class InnerStack(LayeredStack):
             pool = self._shared.received
             while len(pool) < len(received):
                 pool.append(Received(0, []))
-            for event, (flow, chunks) in zip(pool, received.items(), strict=False):
+            for number, (flow, chunks) in enumerate(received.items()):
+                event = pool[number]
+                if event.chunks:  # nobody has taken them yet: it is not ours to write over
+                    event = pool[number] = Received(0, [])
                 event.flow, event.chunks = flow, chunks
                 self.events.append(event)
             received.clear()
@@ -121,7 +124,7 @@ class InnerStack(LayeredStack):
     def _answer_inner(self, inner: InnerFlows, now: float) -> None:
         """What the inner host says by itself: echo replies and errors, as far as there is room."""
         for packet in inner.replies:
-            if self._waiting < HIGH_WATER and now < self._until:
+            if self._waiting < HIGH_WATER and now < self._until and not self._closing:
                 self._enqueue(OURS, packet, DEFAULT_SEND_OPTIONS)
         inner.replies.clear()
         self.events += [SoftError(flow, error) for flow, error in inner.errors]
@@ -258,6 +261,8 @@ class InnerStack(LayeredStack):
                 if count:
                     break
                 self._pass_over()
+                if self.ended:
+                    break
                 continue
             if flow != current:
                 current, before = flow, 0

@@ -51,7 +51,7 @@ class WireGuardStack(InnerStack):
     """The stack of one peer. `seed`: what a screener opened of the initiation with which the peer began.
 
     `endpoint_stale`: initiations went unanswered for 90 s; a handshake, or migrate(), makes it False again.
-    `received_octets`, `sent_octets`: of outer datagrams' payloads.
+    `received_octets`, `sent_octets`: of outer datagrams' payloads, the authentic ones alone.
     """
 
     __slots__ = (
@@ -111,30 +111,36 @@ class WireGuardStack(InnerStack):
             if record.has_events:
                 self._route(now)  # who the peer is and where, before what it says
             plaintexts = opened.plaintexts
+            answer = opened.unit if opened.kind is UnitKind.HANDSHAKE else None
+            if opened.failed:  # by noise, of which we do not know how long it is
+                self.received_octets += sum(map(len, plaintexts)) + OVERHEAD * len(plaintexts)
+            else:
+                self.received_octets += step if answer is None else step - len(answer)
             if plaintexts:
                 while plaintexts and not len(plaintexts[-1]):
                     del plaintexts[-1]  # keepalives
                 self._timers.received(now, data=bool(plaintexts))
                 if plaintexts:
                     self._take(plaintexts, now)
-            if opened.kind is UnitKind.HANDSHAKE and opened.unit is not None:
-                self._answered(opened.unit, inbound.path, now)
+            if answer is not None:
+                self._answered(answer, inbound.path, now)
             elif not step:
                 break
             consumed += step
             if self.ended:
                 break
         opened.clear()
-        self.received_octets += consumed
         self._settle(now)
         return consumed
 
     def _answered(self, unit: memoryview, path: PathId, now: float) -> None:
         """A response or a cookie reply for one of our indices."""
         before = self._record.send_key
-        self._consume(lambda: self._handshake.receive(HANDSHAKE_KEY, unit, 0, now), path, now)
-        if self._record.send_key != before and not self._queue:
-            self._keepalive = True  # the responder sends nothing before it has seen something under the new keys
+        if self._consume(lambda: self._handshake.receive(HANDSHAKE_KEY, unit, 0, now), path, now):
+            self.received_octets += len(unit)
+        if self._record.send_key != before:
+            # the responder sends nothing before it has seen something under the new keys: this, unless data goes first
+            self._keepalive = True
 
     def adopt(self, seed: object, path: PathId, now: float) -> None:
         """An initiation of our peer that a screener opened."""
@@ -144,16 +150,17 @@ class WireGuardStack(InnerStack):
             self._consume(lambda: self._handshake.consume_initiation(seed, now), path, now)
             self._settle(now)
 
-    def _consume(self, step: Callable[[], None], path: PathId, now: float) -> None:
-        """One message of a handshake: what is wrong is dropped, and counted why."""
+    def _consume(self, step: Callable[[], None], path: PathId, now: float) -> bool:
+        """One message of a handshake. False: something was wrong with it; it is dropped, and counted why."""
         try:
             step()
         except RemoteError as error:
             self._shared.dropped[str(error.reason.value)] += 1
-            return
+            return False
         self._from = path
         self._route(now)
         self._from = None
+        return True
 
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """Datagrams have no transport that ends."""
@@ -218,9 +225,10 @@ class WireGuardStack(InnerStack):
     def _want_handshake(self, now: float) -> None:
         """Something waits for a key, or the one there is leads nowhere: the next initiation, if none is under way."""
         if self.path in self._facts:
-            self._timers.wanted(now)
-            if self._timers.may_initiate(now):
-                self._handshake.create_initiation(now)
+            timers, handshake = self._timers, self._handshake
+            timers.wanted(now)
+            if timers.may_initiate(now) and not handshake.create_initiation(now):
+                timers.postponed(handshake.may_initiate_at)
 
     def _due_zero_keys(self, now: float) -> None:
         self._handshake.erase(now)
@@ -231,7 +239,8 @@ class WireGuardStack(InnerStack):
             self._timers.initiated(now)
         else:
             self._timers.sent(now, data=False)
-        self._messages += ((self.path if self._from is None else self._from, message.data),)
+        kept = [one for one in self._messages if one[1][0] != message.data[0]]  # a newer one takes its place
+        self._messages = (*kept, (self.path if self._from is None else self._from, message.data))
 
     def _route_key_ready(self, event: KeyReady, now: float) -> None:
         super()._route_key_ready(event, now)
@@ -252,9 +261,13 @@ class WireGuardStack(InnerStack):
 
     def _route_key_expiring(self, event: KeyExpiring, now: float) -> None:
         self.events.append(event)
-        if self._timers.may_initiate(now):
-            self._timers.wanted(now)
-            self._handshake.key_expiring(event, now)
+        timers, handshake = self._timers, self._handshake
+        if timers.may_initiate(now):
+            handshake.key_expiring(event, now)
+            if handshake.pending is not None:
+                timers.wanted(now)
+            elif event.key == handshake.sending_key and now < handshake.may_initiate_at:
+                timers.postponed(handshake.may_initiate_at)
 
     def _route_issued(self, event: RouteIssued, now: float) -> None:
         self._record.indices += (int.from_bytes(event.route[1], "little"),)  # type: ignore[index]
