@@ -21,6 +21,7 @@ from taps_security.stack.asks import (
     FindSession,
     Refused,
     Sign,
+    VerifyKey,
     VerifyPeer,
 )
 from taps_security.stack.errors import AuthenticationFailed, LocalError, PeerIncompatible, Reason
@@ -251,6 +252,21 @@ async def test_a_token_is_claimed_once_until_it_expires(pki: Pki) -> None:
     clock[0] = 200.0
     assert at_once(where, claim) is True
     assert len(where.claimed) == 1  # what expired is forgotten
+
+
+async def test_a_bare_key_is_who_it_is_unless_the_callback_refuses_it(pki: Pki) -> None:
+    seen: list[object] = []
+
+    def refuses(key: object) -> None:
+        seen.append(key)
+        raise ValueError("not you")
+
+    asked = VerifyKey(b"k" * 32, "client")
+    assert at_once(answers(pki), asked) == b"k" * 32
+    refused = at_once(answers(pki, trust_callback=refuses), asked)
+    assert isinstance(refused, Refused)
+    assert isinstance(refused.error, AuthenticationFailed)
+    assert seen == [b"k" * 32]
 
 
 # -- ends -----------------------------------------------------------------------------------------------------------

@@ -104,9 +104,7 @@ class SendStream:
         """Nothing more is sent, not even again."""
         self._chunks, self._starts, self._pieces, self._runs = [], [], [], []
         self._resend = None
-        self.base = self.next = self.final
-        if self.end:
-            self.next = self.final + 1
+        self.base = self.next = self.limit
 
     # -- questions ------------------------------------------------------------------------------------------------
     @property

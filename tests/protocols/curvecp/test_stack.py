@@ -29,6 +29,7 @@ from taps_security.stack.events import (
     PeerMoved,
 )
 from taps_security.stack.stack import SendOptions
+from taps_security.transport.network import network_of
 from taps_security.transport.paths import PathTable
 from tests.toys.program import open_endpoint
 
@@ -156,33 +157,60 @@ def test_a_lost_first_packet_only_costs_time(magic: bytes) -> None:
     run(main)
 
 
-@pytest.mark.parametrize("magic", [HELLO, COOKIE, INITIATE])
-def test_a_first_packet_that_comes_twice_changes_nothing(magic: bytes) -> None:
-    """Both at once, and again when the connection has long been there, and when it is over."""
-
+@pytest.mark.parametrize("coalesce", [True, False])
+def test_packets_that_come_twice_change_nothing(coalesce: bool) -> None:
     async def main(network: Network) -> None:
-        host, server = hosts(network)
-        seen = []
-        keep = lambda packet: seen.append(packet) or True  # noqa: E731
-        for link in (network.link("client", "server"), network.link("server", "client")):
-            link.filter, link.duplicate = keep, 1.0
+        host, server = hosts(network, duplicate=1.0)
+        network.coalesce = coalesce
         with host:
             endpoint, client = connect(server.address)
         client.send(b"hello")
         await client.until(lambda: client.data[0] == b"hello")
-        (packet, *_) = [each for each in seen if each.data[:8] == magic]
-        receiver = endpoint if magic == COOKIE else server.endpoint
-
-        def again() -> None:
-            sock = receiver._socket
-            network.loop.call_soon(sock._deliver, packet) if hasattr(sock, "_deliver") else None
-
-        again()
         client.send(b" again", 0, SendOptions(end=True))
         assert (await client.over()).how is CloseKind.CLEAN
         assert client.data[0] == b"hello again"
         assert server.peers[0].data[0] == b"hello again"
         assert len(server.peers) == 1
+        finish(endpoint, server.endpoint)
+
+    run(main)
+
+
+@pytest.mark.parametrize("when", ["live", "lingering", "forgotten"])
+def test_whoever_sends_a_clients_packets_again_gets_nothing(when: str) -> None:
+    """From another address: while the connection lives, while its end lingers, and when only the claim is left."""
+
+    async def main(network: Network) -> None:
+        _, server = hosts(network)
+        seen: list[bytes] = []
+        network.link("client", "server").filter = lambda packet: seen.append(packet.data) or True
+        endpoint, client, other = await ready_pair(network, server)
+        client.send(b"the one and only")
+        await client.until(lambda: client.data[0])
+        if when != "live":
+            client.send(b"", 0, SendOptions(end=True))
+            await client.over()
+            await other.over()
+            await asyncio.sleep(0.5 if when == "lingering" else 20)
+            assert bool(server.endpoint._lingering) is (when == "lingering")
+        replayed = list(seen)
+        assert {datagram[:8] for datagram in replayed} == {HELLO, INITIATE, b"QvnQ5XlM"}
+        attacker = network.host("attacker")
+        network.connect("attacker", "server", delay=DELAY)
+        with attacker:
+            sock = network_of(asyncio.get_running_loop()).open_datagram(("0.0.0.0", 0), None)
+        for datagram in replayed:
+            sock.send(memoryview(datagram), 0, server.address, None, 0)
+        await asyncio.sleep(1)
+        answers = [entry for entry in network.trace if entry.receiver == "attacker"]
+        assert [entry.length for entry in answers] == [200]  # a cookie for the Hello: it is of no use to him
+        assert len([peer for peer in server.peers if peer.found(HandshakeComplete)]) == 1
+        assert not [peer for peer in server.peers[1:] if peer.data]
+        assert not other.found(PeerMoved)
+        if when == "live":
+            client.send(b"!")
+            await client.until(lambda: client.data[0].endswith(b"!"))
+        sock.close()
         finish(endpoint, server.endpoint)
 
     run(main)
