@@ -51,6 +51,7 @@ class Timers:
         "persistent",
         "persistent_at",
         "retransmit_at",
+        "unanswered_since",
         "zero_at",
     )
 
@@ -59,6 +60,7 @@ class Timers:
         self._jitter = 0.0
         self.persistent = persistent
         self.initiated_at = -NEVER  # our last initiation
+        self.unanswered_since = NEVER  # the first one after the last handshake that was completed
         self.retransmit_at = self.give_up_at = self.keepalive_at = NEVER
         self.handshake_at = self.zero_at = self.persistent_at = self.earliest = NEVER
 
@@ -111,6 +113,7 @@ class Timers:
     def initiated(self, now: float) -> None:
         """An initiation went out."""
         self.initiated_at = now
+        self.unanswered_since = min(self.unanswered_since, now)
         self._jitter = int.from_bytes(self._random(2), "big") / 65_536 * RETRY_JITTER
         self._set("retransmit_at", now + REKEY_TIMEOUT + self._jitter)
         if self.give_up_at == NEVER:
@@ -123,7 +126,15 @@ class Timers:
 
     def completed(self) -> None:
         """A handshake is complete: both ends hold the new keys."""
-        self.retransmit_at = self.give_up_at = NEVER
+        self.retransmit_at = self.give_up_at = self.unanswered_since = NEVER
+
+    def stale(self, now: float) -> bool:
+        """No initiation was answered for so long that the peer may be elsewhere, however often one was wanted."""
+        return now - self.unanswered_since >= REKEY_ATTEMPT_TIME
+
+    def elsewhere(self) -> None:
+        """The next initiation goes to another place: it has its own time to be answered."""
+        self.unanswered_since = NEVER
 
     def gave_up(self, now: float) -> None:
         """No initiation goes out until somebody wants one; what is left of ours is wiped in time."""

@@ -207,6 +207,7 @@ class WireGuardStack(InnerStack):
             self._drop_oldest(lost)
 
     def _due_retransmit(self, now: float) -> None:
+        self.endpoint_stale = self.endpoint_stale or self._timers.stale(now)
         pending = self._handshake.pending
         if pending is None:
             self._handshake.update_keys(now)
@@ -415,6 +416,7 @@ class WireGuardStack(InnerStack):
             self._want_handshake(now)
             self._route(now)
         self.endpoint_stale = False
+        self._timers.elsewhere()
         self._settle(now)
 
     def close(self, now: float) -> None:

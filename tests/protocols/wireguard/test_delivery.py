@@ -105,6 +105,23 @@ def test_who_wants_a_handshake_has_ninety_seconds_from_then_on() -> None:
     assert due(clock, NOW + 170) == [Timer.GIVE_UP]
 
 
+def test_the_peer_may_be_elsewhere_after_ninety_seconds_however_often_a_handshake_was_wanted() -> None:
+    clock = timers()
+    clock.initiated(NOW)
+    for seconds in range(5, 90, 5):
+        clock.initiated(NOW + seconds)
+        clock.wanted(NOW + seconds)
+    assert not clock.stale(NOW + 89.999)
+    assert clock.stale(NOW + 90)
+    clock.elsewhere()
+    assert not clock.stale(NOW + 90)
+    clock.initiated(NOW + 95)
+    assert not clock.stale(NOW + 184.999)
+    assert clock.stale(NOW + 185)
+    clock.completed()
+    assert not clock.stale(NOW + 1000)
+
+
 def test_a_wish_too_soon_after_an_initiation_waits() -> None:
     clock = timers()
     clock.initiated(NOW)
