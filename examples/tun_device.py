@@ -31,6 +31,7 @@ class Tun:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.size = 65_536 + len(PLAIN)  # of one read()
         self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR
         fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
@@ -42,6 +43,7 @@ class Tun:
 
     def configure(self, addresses: Sequence[str], mtu: int, routes: Sequence[str]) -> None:
         """Addresses with prefix lengths, MTU, and the networks that lie behind it."""
+        self.size = mtu + len(PLAIN)
         for address in addresses:
             run("address", "add", address, "dev", self.name, *(["nodad"] if ":" in address else []))
         run("link", "set", self.name, "mtu", str(mtu), "txqueuelen", str(QUEUE), "up")
@@ -59,12 +61,13 @@ class Tun:
         finally:
             loop.remove_reader(self.fd)
 
-    def read(self) -> list[memoryview]:
+    def read(self) -> list[bytes]:
         """The packets that are there, up to BATCH of them; an empty list if there is none."""
-        packets: list[memoryview] = []
+        packets: list[bytes] = []
+        fd, size, head = self.fd, self.size, len(PLAIN)
         try:
             while len(packets) < BATCH:
-                packets.append(memoryview(os.read(self.fd, 65_536 + len(PLAIN)))[len(PLAIN) :])
+                packets.append(os.read(fd, size)[head:])
         except BlockingIOError:
             pass
         return packets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from ipaddress import ip_address
@@ -56,7 +55,7 @@ class Packets:
         self._engine = engine
         self._flows: dict[Group, PacketFlow] = {}
         self._routes: dict[bytes, PacketFlow | None] = {}
-        self._waiting: deque[Buffer] = deque()
+        self._waiting: list[Buffer] = []
         self._receiver: Waiter | None = None
         self._closed = False
         self.dropped = 0  # came while too many waited, or were sent to nobody
@@ -81,8 +80,7 @@ class Packets:
                 await self._receiver
             finally:
                 self._receiver = None
-        packets = list(self._waiting)
-        self._waiting.clear()
+        packets, self._waiting = self._waiting, []
         return packets
 
     async def send(self, packets: Sequence[Buffer]) -> None:
@@ -164,8 +162,7 @@ class Packets:
     def received(self, event: Received) -> None:
         """Packets of one peer."""
         if len(self._waiting) < WAITING:
-            for chunk in event.chunks:
-                self._waiting.append(chunk if self._receiver is not None else bytes(chunk))
+            self._waiting += event.chunks if self._receiver is not None else map(bytes, event.chunks)
         else:
             self.dropped += len(event.chunks)
         event.chunks.clear()
