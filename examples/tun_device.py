@@ -22,6 +22,7 @@ IFF_TUN, IFF_NO_PI, IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 BATCH = 128  # packets of one read(): others have their turn then
 QUEUE = 1000  # packets that the kernel keeps for us
 LARGEST = 65_000  # octets of TCP in one write; an IP packet has at most 65,535
+MOST = 1_000  # pieces of one write; the kernel takes 1,024
 
 Packet = bytes | bytearray | memoryview
 
@@ -119,7 +120,7 @@ class Run:
         self.pieces.append(segment)
         self.octets += len(segment)
         self.next += len(segment)
-        self.open = len(segment) == self.size and self.octets + self.size <= LARGEST
+        self.open = len(segment) == self.size and self.octets + self.size <= LARGEST and len(self.pieces) < MOST
 
     def finished(self, flags: int) -> list[Packet]:
         """Header and packet, as one writev() takes them. `flags`: of the last."""

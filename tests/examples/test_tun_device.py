@@ -115,6 +115,13 @@ def test_no_write_is_larger_than_a_packet_may_be(device: ModuleType) -> None:
     assert [packet for pieces in found for packet in taken_apart(pieces)] == packets
 
 
+def test_no_write_has_more_pieces_than_the_kernel_takes(device: ModuleType) -> None:
+    packets = [segment(count * 10, bytes(10), ident=count) for count in range(1500)]
+    found = writes(device, packets)
+    assert max(map(len, found)) <= 1024
+    assert [packet for pieces in found for packet in taken_apart(pieces)] == packets
+
+
 @pytest.mark.parametrize(
     "second",
     [
