@@ -1,4 +1,4 @@
-"""Key material as files: certificates under an authority of their own, X25519 keys, pre-shared keys."""
+"""Key material as files: certificates under an authority of their own, X25519 keys, pre-shared keys, key folders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import time
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
 
 from ..crypto.agreement import Group, from_private
 from ..crypto.certificates import CredentialError, Identity, certificate_pem, fingerprint, private_key_pem
 from ..crypto.issuing import KeyAlgorithm, issue_certificate, make_certificate_authority
+from ..crypto.sodium import scalarmult_base
 from ..stack.errors import ConfigurationError
 
 PUBLIC, PRIVATE = 0o644, 0o600
 PSK_SIZE = 32  # octets
+SECRET_KEY = Path(".expertsonly", "secretkey")  # in a key folder of nacl-tools
 
 # The verifier takes Ed25519 in leaves but not in authorities, and some peers share that: the authority stays P-256.
 _AUTHORITY: dict[KeyAlgorithm, KeyAlgorithm] = {"ed25519": "p256"}
@@ -59,6 +62,34 @@ def make_static(path: Path) -> str:
 def make_psk(path: Path) -> None:
     """Write 32 random octets in base64 (mode 0600)."""
     write(path, b64encode(os.urandom(PSK_SIZE)) + b"\n", PRIVATE)
+
+
+def make_folder(folder: Path) -> bytes:
+    """Make a key folder as curvecpmakekey does, and give the public key of 32 octets.
+
+    publickey; .expertsonly/ (mode 0700) with secretkey, and what curvecpserver and curvecpclient want besides: lock,
+    noncekey and noncecounter, behind their 16-octet nonces. ConfigurationError if there is something of that name:
+    a key that somebody uses is not replaced. OSError if it cannot be written.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ConfigurationError(f"--out: {str(folder)!r} exists, expected the name of a new folder")
+    secret = os.urandom(32)
+    public = scalarmult_base(secret)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    hidden = (beside / SECRET_KEY).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        beside.mkdir(mode=0o755)
+        hidden.mkdir(mode=0o700)
+        write(beside / "publickey", public, PUBLIC)
+        private = {"secretkey": secret, "lock": bytes(1), "noncekey": os.urandom(32), "noncecounter": bytes(8)}
+        for name, octets in private.items():
+            write(hidden / name, octets, PRIVATE)
+        beside.rename(folder)
+    except BaseException:
+        rmtree(beside, ignore_errors=True)
+        raise
+    return public
 
 
 def write(path: Path, data: bytes, mode: int) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -188,7 +189,7 @@ def connect(
     with reporting(verbose=general.verbose):
         if message_mode == "datagram":
             selection.imply("preserve_msg_boundaries")
-        declared = declare(credentials, selection, Role.CLIENT, server_name=peer.server_name)
+        declared = declare(credentials, selection, Role.CLIENT, peer)
         lines, datagrams = message_mode == "lines", message_mode == "datagram"
         call = room.Call(
             remote=remote_endpoint(target, declared.profile),
@@ -221,7 +222,7 @@ def race(
     from .connect import Call  # noqa: PLC0415
 
     with reporting(verbose=general.verbose):
-        declared = declare(credentials, selection, Role.CLIENT, server_name=peer.server_name)
+        declared = declare(credentials, selection, Role.CLIENT, peer)
         call = Call(
             remote=remote_endpoint(target, declared.profile),
             declared=declared,
@@ -247,6 +248,10 @@ def serve(
     require_client_auth: Annotated[
         bool, typer.Option("--require-client-auth", help="Clients must show a certificate that --trust vouches for.")
     ] = False,
+    server_name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Our name, where those who mean another one are not to be answered."),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="End after one connection.")] = False,
     grace: Annotated[
         float, typer.Option(metavar="S", min=0, help="At SIGTERM, connections have that long to finish.")
@@ -266,7 +271,7 @@ def serve(
         more = {"client_authentication": "require"} if require_client_auth else {}
         service = room.Service(
             local=local_endpoint(where),
-            declared=declare(credentials, selection, Role.SERVER, **more),
+            declared=declare(credentials, selection, Role.SERVER, Peer(server_name=server_name), **more),
             app=application,
             once=once,
             grace=grace,
@@ -310,3 +315,13 @@ def psk(out: Out) -> None:
 
     with reporting(verbose=False):
         room.make_psk(out)
+
+
+@keygen.command()
+def curvecp(out: Out) -> None:
+    """A key folder as curvecpmakekey makes it; prints the public key in hex and in base64."""
+    from . import keygen as room  # noqa: PLC0415
+
+    with reporting(verbose=False):
+        public = room.make_folder(out)
+        print(public.hex(), b64encode(public).decode(), sep="\n")

@@ -70,7 +70,11 @@ class Credentials:
     ] = field(default_factory=list)
     static_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Our private key, in place of the profile's.", rich_help_panel=_CREDENTIALS),
+        typer.Option(
+            metavar="FILE",
+            help="Our private key, or a folder of `taps keygen curvecp`, in place of the profile's.",
+            rich_help_panel=_CREDENTIALS,
+        ),
     ] = None
     store: Annotated[
         Path | None,
@@ -126,6 +130,10 @@ class Peer:
     server_name: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Whom we mean, if not HOST.", rich_help_panel=_CREDENTIALS),
+    ] = None
+    peer_key: Annotated[
+        str | None,
+        typer.Option(metavar="BASE64", help="Its public key.", rich_help_panel=_CREDENTIALS),
     ] = None
 
 
@@ -191,16 +199,18 @@ class Declared:
 
 
 def declare(
-    credentials: Credentials, selection: Selection, role: Role, *, server_name: str | None = None, **more: Any
+    credentials: Credentials, selection: Selection, role: Role, peer: Peer | None = None, **more: Any
 ) -> Declared:
     """Options win over the profile. `more`: further arguments for SecurityParameters. ConfigurationError."""
-    profile = _profile(credentials)
+    peer = peer or Peer()
+    static_key = _static_key(credentials)
+    profile = _profile(credentials, static_key)
     security = {**profile.security, **_credentials(credentials), **more}
-    if server_name is not None:
-        security["server_name"] = server_name
+    if peer.server_name is not None:
+        security["server_name"] = peer.server_name
     if selection.stack:
         security["stacks"] = tuple(dict.fromkeys(selection.stack))
-    list(registry.allowed(tuple(security.get("stacks", ()))))
+    _override(security, credentials, profile, static_key, peer)
     transport = dict(profile.transport)
     words: dict[str, str] = {}
     for word in _WORDS:
@@ -213,21 +223,65 @@ def declare(
     return Declared(made, relaxed(made, TransportProperties(**transport), said, role), profile, said)
 
 
-def _profile(given: Credentials) -> Profile:
-    key = None
-    if given.static_key is not None:
-        if given.profile is None:
-            raise ConfigurationError("--static-key: no --profile was given, expected the one that the key belongs to")
-        try:
-            key = read_static_key(given.static_key)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"--static-key: {error.message}") from None
+def _static_key(given: Credentials) -> bytes | None:
+    if given.static_key is None:
+        return None
+    try:
+        return read_static_key(given.static_key)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--static-key: {error.message}") from None
+
+
+def _profile(given: Credentials, static_key: bytes | None) -> Profile:
     if given.profile is None:
         return Profile()
-    profile = load(given.profile, key)
+    profile = load(given.profile, static_key)
     if profile.in_vain:
         say(f"{given.profile}: not honoured: {', '.join(profile.in_vain)}")
     return profile
+
+
+def _override(security: dict[str, Any], given: Credentials, profile: Profile, key: bytes | None, peer: Peer) -> None:
+    """Give what stands apart to the protocols that take it.
+
+    A private key is for those that have options or are named; without a profile, for all.
+    """
+    stacks = tuple(security.get("stacks", ()))
+    allowed = {protocol.name: protocol for protocol, _ in registry.allowed(stacks)}
+    options = dict(security.get("options", {}))
+    wanted = bool(stacks) or given.profile is None
+    taken = False
+    for name, protocol in allowed.items():
+        if protocol.overridden is None:
+            continue
+        taken, own = True, options.get(name)
+        apart = registry.Overrides(
+            private_key=_apart(key, profile, own, wanted=wanted),
+            peer_key=peer.peer_key or profile.peer_key,
+            server_name=None if own is None else peer.server_name,
+        )
+        if any(part is not None for part in apart):
+            try:
+                options[name] = protocol.overridden(own, apart)
+            except ConfigurationError as error:
+                place = "--peer-key" if peer.peer_key is not None else f"{given.profile}: [remote] peer_key"
+                raise ConfigurationError(f"{place}: {error.message.partition(': ')[2]}") from None
+    if options:
+        security["options"] = options
+    names = listed(allowed)
+    if not taken and peer.peer_key is not None:
+        raise ConfigurationError(f"--peer-key: one was given, expected none for {names}")
+    if not taken and key is not None and given.profile is None:
+        raise ConfigurationError(f"--static-key: no --profile was given, expected the one that says what {names} needs")
+
+
+def _apart(key: bytes | None, profile: Profile, own: object | None, *, wanted: bool) -> bytes | None:
+    """The private key for a protocol with options of its `own`, which know the profile's key, or without."""
+    if own is not None:
+        return key
+    if not wanted:
+        return None
+    return profile.static_key if key is None else key
 
 
 def _credentials(given: Credentials) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Profiles: what the options say, in a TOML file, or in the file of another program that a protocol can read.
 
     [local]      identity, key, key_password, static_key
-    [remote]     host, port, server_name, trust, fingerprint
+    [remote]     host, port, server_name, trust, fingerprint, peer_key
     [transport]  any property of RFC 9622
     [security]   stacks, require, prefer, avoid, prohibit, equivalence, unauthenticated, client_authentication, alpn,
                  psk = { identity, key }, or a list of them
@@ -31,6 +31,7 @@ from ..properties.trust import Trust
 from ..properties.words import closest, listed, text, whole
 from ..protocols import registry
 from ..stack.errors import ConfigurationError, TapsError
+from .keygen import SECRET_KEY
 
 _SECURITY = (
     *("stacks", "require", "prefer", "avoid", "prohibit", "equivalence"),
@@ -48,6 +49,8 @@ class Profile:
     transport: dict[str, Any] = field(default_factory=dict)
     host: str | None = None
     port: int | None = None
+    static_key: bytes | None = field(default=None, repr=False)
+    peer_key: str | None = None
     in_vain: tuple[str, ...] = ()  # what the file says and nobody honours
 
 
@@ -79,9 +82,15 @@ def load(path: Path, static_key: bytes | None = None) -> Profile:
 
 
 def read_static_key(path: Path) -> bytes:
-    """The key of 32 octets that `taps keygen static` or `wg genkey` wrote. ConfigurationError never shows it."""
+    """The key of 32 octets that `taps keygen static` or `wg genkey` wrote, or of a folder of `taps keygen curvecp`.
+
+    ConfigurationError never shows it.
+    """
     try:
-        octets = b64decode(path.read_bytes().strip(), validate=True)
+        if path.is_dir():
+            octets = (path / SECRET_KEY).read_bytes()
+        else:
+            octets = b64decode(path.read_bytes().strip(), validate=True)
     except OSError as error:
         raise ConfigurationError(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (Base64Error, ValueError):
@@ -125,6 +134,7 @@ class _Reader:
                 raise ConfigurationError(f"{self._path}: {name}: {table!r} was given, expected a table [{name}]")
         for name in sorted(tables, key=protocols.__contains__):  # stable: protocols' own tables want what others say
             known.get(name, partial(self._options, name))(tables[name])
+        self._profile.static_key = self._static_key
         return self._profile
 
     # -- tables ---------------------------------------------------------------------------------------------------
@@ -148,7 +158,7 @@ class _Reader:
         self._profile.security["identities"] = (identity,)
 
     def _remote(self, table: Mapping[str, Any]) -> None:
-        self._check_keys("remote", table, ("host", "port", "server_name", "trust", "fingerprint"))
+        self._check_keys("remote", table, ("host", "port", "server_name", "trust", "fingerprint", "peer_key"))
         profile = self._profile
         for key, value in table.items():
             if key == "port":
@@ -158,6 +168,8 @@ class _Reader:
                 self._value("remote", key, lambda _, given: endpoint(RemoteEndpoint, given, None), value)
             elif key == "server_name":
                 profile.security["server_name"] = self._value("remote", key, text, value)
+            elif key == "peer_key":
+                profile.peer_key = self._value("remote", key, text, value)
             elif key == "trust":
                 profile.security["trust"] = trust_of(self._texts("remote", key, value), self._folder)
             else:
@@ -205,6 +217,8 @@ class _Reader:
 
     def _options(self, protocol: str, table: Mapping[str, Any]) -> None:
         described = registry.descriptor(protocol)
+        beside = {key: str(self._folder / table[key]) for key in described.paths if isinstance(table.get(key), str)}
+        table = {**table, **beside}
         if described.from_table is not None:
             try:
                 options = described.from_table(table, self._static_key)

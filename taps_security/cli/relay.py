@@ -20,6 +20,7 @@ from typing import Any, TypeGuard
 
 from ..connection.connection import Connection
 from ..connection.messages import MessageConnection
+from ..connection.state import ConnectionState
 from ..stack.events import Buffer
 
 PIECE = 64 * 1024  # octets per read: larger ones cost an allocation from the system each time
@@ -226,7 +227,9 @@ async def relay(connection: Connection, source: Input, sink: Output, manner: Man
             await sending
         elif sending.done():
             broken = sending.exception() is not None  # then what came before the end is still to be written
-            if keeps_messages(connection):
+            if broken and connection.state is ConnectionState.ESTABLISHED:
+                pass  # it was refused here, and the peer knows nothing of it
+            elif keeps_messages(connection):
                 await _quiet(receiving, traffic, 0.0 if broken else manner.wait)
             else:
                 await asyncio.wait({receiving}, timeout=None if broken else manner.wait)

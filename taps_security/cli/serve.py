@@ -109,19 +109,18 @@ class _Server:
         self._served = 0
         self._began = self._loop.time()
         self._stop = asyncio.Event()
-        self._listening: list[tuple[str, Listener]] = []
+        self._listening: list[Listener] = []
         self._failure: BaseException | None = None
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
-            for name, preconnection in self._preconnections():
-                listener = await stack.enter_async_context(await preconnection.listen())
-                self._listening.append((name, listener))
+            for preconnection in self._preconnections():
+                self._listening.append(await stack.enter_async_context(await preconnection.listen()))
             if self._service.control is not None:
                 await stack.enter_async_context(ControlSocket(self._service.control, self.as_json))
             with _on_terminate(self._loop, self._stop.set):
-                for name, listener in self._listening:
-                    for address in listener.addresses:
+                for listener in self._listening:
+                    for name, address in listener.stacks:
                         print(f"ready {name} {place(address)}", flush=True)
                 try:
                     await self._accept_all()
@@ -130,8 +129,11 @@ class _Server:
         if self._failure is not None and self._service.once:
             raise self._failure
 
-    def _preconnections(self) -> list[tuple[str, Preconnection]]:
-        """One for each protocol that qualifies. ConfigurationError if none does."""
+    def _preconnections(self) -> list[Preconnection]:
+        """One for all protocols that can share a port number, one for each that cannot. ConfigurationError: none can.
+
+        Packet stacks have ports of their own, and of protocols over TCP a port has one.
+        """
         service, declared = self._service, self._service.declared
 
         def made(stacks: tuple[str, ...]) -> Preconnection:
@@ -143,14 +145,22 @@ class _Server:
             )
 
         considered = made(declared.security.stacks).considered(Role.SERVER)
-        stacks: dict[str, list[str]] = {}
+        shared: list[str] = []
+        alone: dict[str, list[str]] = {}
+        streams = ""
         for choice in require_stacks(considered, "serve"):
-            stacks.setdefault(choice.protocol.name, []).append(choice.name)
-        return [(name, made(tuple(dict.fromkeys(versions)))) for name, versions in stacks.items()]
+            name, carrier = choice.protocol.name, choice.protocol.carrier
+            streams = streams or (name if carrier == "tcp" else "")
+            if choice.protocol.tunnel is not None or (carrier == "tcp" and name != streams):
+                alone.setdefault(name, []).append(choice.name)
+            else:
+                shared.append(choice.name)
+        groups = [shared, *alone.values()]
+        return [made(tuple(dict.fromkeys(names))) for names in groups if names]
 
     # -- accepting ------------------------------------------------------------------------------------------------
     async def _accept_all(self) -> None:
-        accepting = [self._loop.create_task(self._accept(listener)) for _, listener in self._listening]
+        accepting = [self._loop.create_task(self._accept(listener)) for listener in self._listening]
         try:
             await self._stop.wait()
         finally:
@@ -191,7 +201,7 @@ class _Server:
     # -- the end --------------------------------------------------------------------------------------------------
     async def _end(self) -> None:
         """Accept nothing more; connections that have an end get `grace` seconds to it, unless we are interrupted."""
-        for _, listener in self._listening:
+        for listener in self._listening:
             listener.stop()
         try:
             ending = [task for task, connection in self._tasks.items() if not keeps_messages(connection)]
@@ -212,18 +222,18 @@ class _Server:
             "served": self._served,
             "stacks": [
                 {"stack": name, "endpoint": place(address)}
-                for name, listener in self._listening
-                for address in listener.addresses
+                for listener in self._listening
+                for name, address in listener.stacks
             ],
             "peers": [peer.as_json(now) for peer in self._peers],
             "tunnels": [
                 {
-                    "stack": name,
+                    "stack": listener.stacks[0][0],
                     "port": listener.tunnel.port,
                     "addresses": list(listener.tunnel.addresses),
                     "peers": [{**peer, "keys": alive(peer["keys"], now)} for peer in listener.tunnel.status()],
                 }
-                for name, listener in self._listening
+                for listener in self._listening
                 if listener.tunnel is not None
             ],
         }

@@ -111,15 +111,17 @@ def choose_stacks(
     *,
     cache: PerformanceCache | None = None,
     places: Sequence[tuple[str, str]] = (),
+    hosts: Sequence[str] = (),
     complete: bool = False,
 ) -> list[StackChoice]:
     """Every allowed stack with its reasons: those kept by rank, then those dropped.
 
-    `places`: (network, host) pairs for which earlier results count. `complete`: list the protocols that `stacks` does
-    not allow too. ConfigurationError for unknown stacks and for options of the wrong type.
+    `places`: (network, host) pairs for which earlier results count. `hosts`: names of the remote endpoints, which may
+    hold credentials themselves. `complete`: list the protocols that `stacks` does not allow too. ConfigurationError for
+    unknown stacks and for options of the wrong type.
     """
     choices = [
-        _consider(protocol, version, number, configured, transport, role)
+        _consider(protocol, version, number, configured, transport, role, hosts)
         for protocol, version in registry.allowed(security.stacks)
         for number, configured in enumerate(registry.configurations(protocol, security))
     ]
@@ -141,6 +143,7 @@ def _consider(
     security: SecurityParameters,
     transport: TransportProperties,
     role: Role,
+    hosts: Sequence[str],
 ) -> StackChoice:
     provides = protocol.provides(version, security, transport, role)
     reasons = []
@@ -149,7 +152,10 @@ def _consider(
         if wish is not Preference.NO_PREFERENCE:
             reasons.append(Consideration(name, wish.word, entry.value, _effect(wish, entry.value), entry.reason))
     missing = protocol.credentials(security, role)
-    if missing is not None:
+    held = () if missing is None or protocol.named is None else tuple(filter(protocol.named, hosts))
+    if held:
+        reasons.append(Consideration("credentials", "require", True, "kept", f"the name {held[0]} holds them"))
+    elif missing is not None:
         reasons.append(Consideration("credentials", "require", False, "dropped", missing))
     preferred = sum(reason.effect == "ranked up" for reason in reasons)
     avoided = sum(reason.effect == "ranked down" for reason in reasons)

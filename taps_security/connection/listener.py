@@ -50,12 +50,14 @@ class Listener:
         self.stopped = False
         self.dropped = 0  # unfinished connections dropped for younger ones
         self.addresses: tuple[Address, ...] = ()
+        self.stacks: tuple[tuple[str, Address], ...] = ()  # each protocol by name, with each of its addresses
         self.tunnel: Tunnel | None = None  # inside which the port is, if it is inside one
 
-    def attach(self, source: Source) -> None:
-        """A further source of connections; the listener owns it from now on."""
+    def attach(self, source: Source, stack: str) -> None:
+        """A further source of connections of the protocol `stack`; the listener owns it from now on."""
         self._sources.append(source)
         self.addresses = tuple(dict.fromkeys((*self.addresses, *source.addresses)))
+        self.stacks = (*self.stacks, *((stack, address) for address in source.addresses))
         source.resume()
 
     def __repr__(self) -> str:

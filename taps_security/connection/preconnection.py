@@ -221,14 +221,15 @@ class Preconnection:
                 protocol = versions[0].protocol
                 for sock in bound.streams if protocol.carrier == "tcp" else ():
                     screener, wrap = assembly.server(loop, versions, locals_[0])
-                    listener.attach(StreamSource(loop, listener, sock, _accepting(loop, screener, wrap)))
+                    source = StreamSource(loop, listener, sock, _accepting(loop, screener, wrap))
+                    listener.attach(source, protocol.name)
                 for endpoint in bound.datagrams if protocol.carrier == "udp" else ():
                     screener, wrap = assembly.server(loop, versions, locals_[0])
                     most = listener.max_establishing
-                    source = DatagramSource(
+                    shared = DatagramSource(
                         listener, endpoint, screener, wrap, claims=protocol.claims, max_establishing=most
                     )
-                    listener.attach(source)
+                    listener.attach(shared, protocol.name)
         except BaseException:
             bound.close()
             raise
@@ -244,7 +245,8 @@ class Preconnection:
         listener.tunnel = tunnel = self._open_tunnel(loop, choice, assembly)
         try:
             for local in locals_:
-                listener.attach(tunnel.listen(listener, (local.ip_address or "", local.port or 0)))
+                source = tunnel.listen(listener, (local.ip_address or "", local.port or 0))
+                listener.attach(source, choice.protocol.name)
         except LocalError as error:
             if error.reason is Reason.ADDRESS_IN_USE:
                 raise EstablishmentError(str(error), reason=Reason.ADDRESS_IN_USE) from error
@@ -259,7 +261,7 @@ class Preconnection:
         It shares its stacks with every initiate() and listen() that has the same options. Use it in an `async with`.
         Raises ConfigurationError if no packet stack qualifies, EstablishmentError if its port cannot be bound.
         """
-        choices, assembly = self._planned(Role.CLIENT)
+        choices, assembly = self._planned(Role.SERVER, "tunnel()")  # peers may come later, or begin themselves
         inside = [choice for choice in choices if choice.protocol.tunnel is not None]
         if not inside:
             names = ", ".join(sorted({choice.protocol.name for choice in choices}))
@@ -350,16 +352,18 @@ class Preconnection:
             role,
             cache=None if isolated or role is Role.SERVER else self.performance,
             places=self._places(),
+            hosts=self._hosts(),
             complete=True,
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------
-    def _planned(self, role: Role) -> tuple[list[StackChoice], Assembly]:
+    def _planned(self, role: Role, verb: str = "") -> tuple[list[StackChoice], Assembly]:
         """The stacks that qualify, and what makes them; kept as long as the declarations are the same objects."""
         security, transport = self.security_parameters, self.transport_properties
-        made_for = (security, transport, role, self.key_log, registry.names())
+        made_for = (security, transport, role, self.key_log, registry.names(), self.remote_endpoints)
         if self._plan is None or not all(map(_same, self._plan[0], made_for)):
-            choices = require_stacks(choose_stacks(security, transport, role), f"{_verb(role)}()")
+            found = choose_stacks(security, transport, role, hosts=self._hosts())
+            choices = require_stacks(found, verb or f"{_verb(role)}()")
             sessions = security.session_cache
             if sessions is None and role is Role.CLIENT:
                 sessions = self._sessions
@@ -373,6 +377,9 @@ class Preconnection:
         if len(choices) == 1 or not len(self.performance) or self.transport_properties.isolate_session:
             return choices
         return [choice for choice in self.considered(Role.CLIENT) if choice.kept]
+
+    def _hosts(self) -> list[str]:
+        return [remote.host_name for remote in self.remote_endpoints if remote.host_name is not None]
 
     def _places(self) -> list[tuple[str, str]]:
         names = list(self.transport_properties.interface) or [""]

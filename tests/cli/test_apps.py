@@ -112,7 +112,7 @@ async def test_messages_are_discarded() -> None:
 
 async def test_each_message_asks_for_some_characters() -> None:
     class Large(Messages):
-        send_limit = 10_000
+        send_msg_max_len = 10_000
 
     peer, traffic = Large(b"?", b"?"), Traffic()
     await chargen(peer, traffic, 0.02)

@@ -6,16 +6,17 @@ import shutil
 import stat
 import subprocess
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
 
-from taps_security.cli.keygen import write
+from taps_security.cli.keygen import make_folder, write
 from taps_security.cli.main import run
 from taps_security.cli.profile import read_static_key
 from taps_security.crypto.agreement import Group, from_private
 from taps_security.crypto.certificates import Identity, fingerprint
+from taps_security.crypto.sodium import scalarmult_base
 from taps_security.crypto.trust import TrustAnchors, verify_chain
 
 
@@ -82,6 +83,48 @@ def test_psk(tmp_path: Path) -> None:
         assert len(b64decode(out.read_text())) == 32
         assert mode(out) == 0o600
     assert first.read_bytes() != second.read_bytes()
+
+
+def test_a_key_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "new" / "keys"
+    assert run(["keygen", "curvecp", "--out", str(out)]) == 0
+    public = (out / "publickey").read_bytes()
+    assert capsys.readouterr().out.split() == [public.hex(), b64encode(public).decode()]
+    assert scalarmult_base(read_static_key(out)) == public
+    assert (mode(out), mode(out / ".expertsonly")) == (0o755, 0o700)
+    sizes = {path.name: (path.stat().st_size, mode(path)) for path in out.rglob("*") if path.is_file()}
+    secret = {name: (size, 0o600) for name, size in (("secretkey", 32), ("lock", 1), ("noncekey", 32))}
+    assert sizes == {"publickey": (32, 0o644), **secret, "noncecounter": (8, 0o600)}
+    assert (out / ".expertsonly/noncecounter").read_bytes() == bytes(8)
+    assert [found.name for found in out.parent.iterdir()] == ["keys"]
+
+
+def test_a_key_folder_is_never_replaced(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    make_folder(tmp_path / "keys")
+    before = read_static_key(tmp_path / "keys")
+    assert run(["keygen", "curvecp", "--out", str(tmp_path / "keys")]) == 2
+    assert "expected the name of a new folder" in capsys.readouterr().err
+    assert read_static_key(tmp_path / "keys") == before
+    (tmp_path / "file").write_text("")
+    assert run(["keygen", "curvecp", "--out", str(tmp_path / "file/keys")]) == 1
+    assert [found.name for found in sorted(tmp_path.iterdir())] == ["file", "keys"]
+
+
+@pytest.mark.skipif(shutil.which("curvecpprintkey") is None, reason="nacl-tools are not installed")
+def test_key_folders_are_those_of_nacl_tools(tmp_path: Path) -> None:
+    """The same files with the same modes; curvecpprintkey finds the same key, and we read what curvecpmakekey makes."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    public = make_folder(ours)
+    printed = subprocess.run(["curvecpprintkey", str(ours)], capture_output=True, check=True).stdout
+    assert printed.decode().strip() == public.hex()
+    subprocess.run(["curvecpmakekey", str(theirs)], check=True)
+    assert scalarmult_base(read_static_key(theirs)) == (theirs / "publickey").read_bytes()
+
+    def layout(folder: Path) -> dict[str, tuple[int, int]]:
+        entries = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): (path.stat().st_size, mode(path)) for path in entries}
+
+    assert layout(ours) == layout(theirs)
 
 
 def test_write_replaces_at_once(tmp_path: Path) -> None:

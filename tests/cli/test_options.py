@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from taps_security.cli.options import (
     Credentials,
     Declared,
     General,
+    Peer,
     Selection,
     declare,
     host_and_port,
@@ -33,6 +35,7 @@ from tests.connection.toy import toy
 from tests.support.pki import Pki
 
 KEY = b64encode(bytes(32)).decode()
+OURS, THEIRS = (b64encode(letter * 32).decode() for letter in (b"o", b"t"))
 
 
 def declared(credentials: Credentials | None = None, **selection: Any) -> Declared:
@@ -227,8 +230,10 @@ def test_a_static_key_stands_in_for_the_profiles(tmp_path: Path, capsys: pytest.
 
 def test_static_keys_that_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "own.key"
-    with pytest.raises(ConfigurationError, match="--static-key: no --profile was given"):
-        declared(Credentials(static_key=path))
+    path.write_text(KEY)
+    with pytest.raises(ConfigurationError, match=r"--static-key: no --profile was given, expected .* 'tls' needs"):
+        declared(Credentials(static_key=path), stack=["tls"])
+    path.unlink()
     profile = tmp_path / "profile.toml"
     profile.write_text("")
     with pytest.raises(ConfigurationError, match=r"--static-key: cannot read .*own\.key"):
@@ -236,6 +241,62 @@ def test_static_keys_that_cannot_be(tmp_path: Path) -> None:
     path.write_text("c2hvcnQ=")
     with pytest.raises(ConfigurationError, match=r"--static-key: .*own\.key' holds no static key"):
         declared(Credentials(static_key=path, profile=profile))
+
+
+@dataclass(frozen=True)
+class Told:
+    """Options that remember what was given apart from them."""
+
+    apart: tuple[object, ...] = ()
+
+
+@pytest.fixture
+def keyed() -> Iterator[None]:
+    """A protocol that takes what stands apart from its options."""
+
+    def overridden(own: Told | None, given: registry.Overrides) -> Told:
+        if given.peer_key == "wrong":
+            raise ConfigurationError("Told.key: 'wrong' was given, expected a key")
+        return Told((*(() if own is None else own.apart), *given))
+
+    with registry.register(replace(toy("keyed"), options=Told, overridden=overridden)):
+        yield
+
+
+@pytest.mark.usefixtures("keyed")
+def test_what_stands_apart_goes_to_who_takes_it(tmp_path: Path) -> None:
+    def told(peer: Peer, *, stack: tuple[str, ...] = ("keyed",), **given: Path) -> object:
+        found = declare(Credentials(**given), Selection(stack=list(stack)), Role.CLIENT, peer)  # type: ignore[arg-type]
+        options = found.security.options.get("keyed")
+        return None if options is None else options.apart  # type: ignore[attr-defined]
+
+    key, profile = tmp_path / "own.key", tmp_path / "p.toml"
+    key.write_text(KEY)
+    profile.write_text(f'[local]\nstatic_key = "own.key"\n[remote]\npeer_key = "{THEIRS}"')
+    apart, named = (bytes(32), THEIRS, None), Peer(server_name="n", peer_key=OURS)
+    assert told(Peer()) is None
+    assert told(named) == (None, OURS, None)
+    assert told(named, static_key=key) == told(named, static_key=key, stack=()) == (bytes(32), OURS, None)
+    assert told(Peer(), profile=profile) == apart
+    assert told(Peer(), profile=profile, stack=()) == (None, THEIRS, None)  # the key is for whoever is named
+    assert told(named, profile=profile) == (bytes(32), OURS, None)
+    profile.write_text('[keyed]\napart = ["own"]')
+    assert told(Peer(), profile=profile) == ("own",)
+    assert told(named, profile=profile, static_key=key) == ("own", bytes(32), OURS, "n")
+
+
+@pytest.mark.usefixtures("keyed")
+def test_peer_keys_that_cannot_be(tmp_path: Path) -> None:
+    def refused(peer_key: str | None, stack: str, profile: Path | None = None) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            declare(Credentials(profile=profile), Selection(stack=[stack]), Role.CLIENT, Peer(peer_key=peer_key))
+        return caught.value.message
+
+    assert refused("wrong", "keyed") == "--peer-key: 'wrong' was given, expected a key"
+    assert refused("any", "tls") == "--peer-key: one was given, expected none for 'tls'"
+    profile = tmp_path / "p.toml"
+    profile.write_text('[remote]\npeer_key = "wrong"')
+    assert refused(None, "keyed", profile) == f"{profile}: [remote] peer_key: 'wrong' was given, expected a key"
 
 
 def test_what_is_implied_yields_to_what_was_said() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from taps_security.protocols.wireguard import quick
 from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuardPeer, key_text
 from taps_security.stack.errors import ConfigurationError
 from taps_security.stack.frozen import replace
-from tests.connection.toy import toy
+from tests.connection.toy import ToyOptions, toy
 from tests.support.pki import Pki
 
 KEY = b64encode(bytes(range(32))).decode()
@@ -196,6 +197,29 @@ def test_errors_of_a_table_of_its_own_name_the_place(profile: Path, text: str, w
     with pytest.raises(ConfigurationError) as refused:
         load(profile, None if text is TABLE else bytes(32))
     assert str(refused.value).startswith(f"{profile}: {words}")
+
+
+def test_files_that_a_table_names_are_beside_the_profile(profile: Path) -> None:
+    seen: list[object] = []
+
+    def from_table(table: Mapping[str, Any], private_key: bytes | None) -> ToyOptions:
+        seen.append(table)
+        return ToyOptions()
+
+    protocol = replace(toy("filed"), from_table=from_table, paths=frozenset({"folder", "number"}))
+    with registry.register(protocol):
+        profile.write_text('[filed]\nfolder = "keys"\nnumber = 3\nword = "as it is"')
+        load(profile)
+    assert seen == [{"folder": str(profile.parent / "keys"), "number": 3, "word": "as it is"}]
+
+
+def test_keys_that_stand_apart_are_kept_for_whoever_takes_them(profile: Path) -> None:
+    (profile.parent / "own.key").write_text(OTHER)
+    profile.write_text(f'[local]\nstatic_key = "own.key"\n[remote]\npeer_key = "{KEY}"')
+    found = load(profile)
+    assert (found.static_key, found.peer_key) == (b64decode(OTHER), KEY)
+    assert OTHER not in repr(found)
+    assert str(b64decode(OTHER)) not in repr(found)
 
 
 @pytest.mark.usefixtures("burrow")

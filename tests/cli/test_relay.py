@@ -24,6 +24,7 @@ from taps_security.cli.relay import (
     relay,
 )
 from taps_security.connection.messages import MessageConnection
+from taps_security.connection.state import ConnectionState
 from taps_security.properties.messages import Message
 from taps_security.stack.errors import ConnectionLost, LocalError, Reason
 
@@ -269,14 +270,15 @@ class Messages(MessageConnection):
         self.ends = ends
         self.echoes = echoes
         self.messages = list(messages)
+        self.state = ConnectionState.ESTABLISHED
 
     @property
-    def send_limit(self) -> int:
+    def send_msg_max_len(self) -> int:
         return 5
 
     async def send(self, data: Any, *arguments: Any, final: bool = False, **how: Any) -> None:
         assert not final, "messages have no end"
-        if len(data) > self.send_limit:
+        if len(data) > self.send_msg_max_len:
             raise LocalError("send(): too large", reason=Reason.MESSAGE_TOO_LARGE)
         self.sent.append(data)
         if self.echoes:

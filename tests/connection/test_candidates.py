@@ -15,6 +15,7 @@ from taps_security.properties.security import Role, SecurityParameters
 from taps_security.properties.transport import TransportProperties
 from taps_security.protocols import registry
 from taps_security.stack.errors import ConfigurationError, Reason
+from taps_security.stack.frozen import replace
 from tests.connection.toy import ToyOptions, toy
 
 PLAIN = TransportProperties()
@@ -118,6 +119,19 @@ def test_reasons_say_what_happened() -> None:
 
 
 @pytest.mark.usefixtures("toys")
+def test_a_name_may_hold_the_credentials() -> None:
+    protocol = replace(toy("keyed", missing="a key (key=)"), named=lambda host: host.startswith("key-"))
+    with registry.register(protocol):
+        security = SecurityParameters(stacks=["keyed"])
+
+        def choice(*hosts: str) -> tuple[bool, str]:
+            (found,) = choose_stacks(security, PLAIN, Role.CLIENT, hosts=hosts)
+            return found.kept, found.reasons[-1].why
+
+        assert choice() == choice("other.example") == (False, "a key (key=)")
+        assert choice("other.example", "key-1.example") == (True, "the name key-1.example holds them")
+
+
 def test_listeners_require_source_validation() -> None:
     with registry.register(toy("open", without=("source_validation",))):
         security = SecurityParameters(stacks=["open"])
