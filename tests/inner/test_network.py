@@ -295,3 +295,55 @@ def test_what_the_packet_flow_sends_is_a_packet_for_that_peer() -> None:
     ):
         with pytest.raises(LocalError, match=said):
             peer.flows.check(flow, wrong)
+
+
+def test_a_stream_of_tcp_goes_to_the_packet_flow_for_as_long_as_its_source_is_allowed() -> None:
+    peer = Peer()
+    flow, packets = peer.open((THEIRS, 53), ("", 4000)), peer.flows.open(FlowKind.PACKET)
+    segments = [ipv4(bytes([number]) * 40, protocol=6) for number in range(5)]
+    segments += [ipv6(bytes([number]) * 40, protocol=6) for number in range(5)]
+    heard = peer.hear(*segments[:3], udp(b"between", (53, 4000)), *(packet + bytes(9) for packet in segments[3:]))
+    assert heard[packets] == segments
+    assert heard[flow] == [b"between"]
+    short, cut = ipv4(bytes(30), protocol=6, total=20), ipv6(bytes(40), protocol=6, length=41)
+    assert peer.hear(segments[0], short, segments[1])[packets] == [segments[0], short[:20], segments[1]]
+    assert peer.why(cut) == "packet length"
+    assert peer.why(ipv4(bytes(40), source="192.0.2.1", protocol=6)) == "source not allowed"
+    peer.allowed.clear()
+    peer.flows.recheck()
+    assert peer.why(segments[0]) == "source not allowed"
+
+
+def test_a_batch_is_taken_only_if_each_packet_is_one_for_that_peer() -> None:
+    peer = Peer()
+    flow = peer.flows.open(FlowKind.PACKET)
+    good = [ipv4(bytes([number]) * 40, source=OURS, to=THEIRS, protocol=6) for number in range(4)]
+    good += [ipv6(bytes([number]) * 40, source=OURS6, to=THEIRS6, protocol=6) for number in range(4)]
+    peer.flows.check_all(flow, good)
+    peer.flows.check_all(flow, [memoryview(packet) for packet in good])
+    for wrong, said in (
+        (b"", "not an IP packet: empty"),
+        (good[0] + b"\0", "behind the end"),
+        (good[4] + b"\0", "behind the end"),
+        (good[0][:-1], "packet length"),
+        (ipv4(bytes(40), source=OURS, to=THEIRS, protocol=6, checksum=1), "header checksum"),
+        (ipv4(bytes(40), source=OURS, to="192.0.2.1", protocol=6), "not behind this peer"),
+        (ipv4(bytes(1401), source=OURS, to=THEIRS, protocol=6), "1421 octets; at most 1420"),
+    ):
+        for at in (0, 2, 8):
+            with pytest.raises(LocalError, match=said):
+                peer.flows.check_all(flow, [*good[:at], wrong, *good[at:]])
+    peer.allowed.clear()
+    peer.flows.recheck()
+    with pytest.raises(LocalError, match="not behind this peer"):
+        peer.flows.check_all(flow, good)
+
+
+def test_a_batch_of_messages_has_the_flows_limit() -> None:
+    peer = Peer()
+    flow = peer.open((THEIRS, 53))
+    peer.flows.check_all(flow, [bytes(1392), b"", bytearray(5)])
+    with pytest.raises(LocalError, match="1393 octets; at most 1392"):
+        peer.flows.check_all(flow, [b"", bytes(1393), b""])
+    with pytest.raises(KeyError):
+        peer.flows.check_all(flow + 1, [b""])
