@@ -268,7 +268,7 @@ def test_what_stands_apart_goes_to_who_takes_it(tmp_path: Path) -> None:
     def told(peer: Peer, *, stack: tuple[str, ...] = ("keyed",), **given: Path) -> object:
         found = declare(Credentials(**given), Selection(stack=list(stack)), Role.CLIENT, peer)  # type: ignore[arg-type]
         options = found.security.options.get("keyed")
-        return None if options is None else options.apart  # type: ignore[attr-defined]
+        return None if options is None else tuple(options.apart)  # type: ignore[attr-defined]
 
     key, profile = tmp_path / "own.key", tmp_path / "p.toml"
     key.write_text(KEY)
