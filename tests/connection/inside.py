@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 import taps_security as taps
 from taps_security import simulation
 from taps_security.connection.tunnel import Tunnel
@@ -122,6 +124,11 @@ async def ask(one: taps.Connection, other: taps.Connection) -> None:
     """Both directions live."""
     await tell(one, other, b"a question")
     await tell(other, one, b"an answer")
+
+
+def reasons(caught: pytest.ExceptionInfo[taps.EstablishmentError]) -> list[object]:
+    """Why each candidate failed."""
+    return [getattr(failure.error, "reason", failure.error) for failure in caught.value.failures]
 
 
 async def eventually(true: Callable[[], object], timeout: float = 5.0) -> None:
