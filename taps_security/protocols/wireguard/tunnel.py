@@ -32,13 +32,14 @@ _FIXED = ("private_key", "addresses", "listen_port", "mtu")  # what apply() cann
 class WireGuardTunnel:
     """The TunnelEngine of one local end. Peers are named by their public keys of 32 octets.
 
-    ConfigurationError for options that do not fit together, and if the environment's store cannot be read.
+    `checksums`: compute the checksum of each UDP datagram inside. Every packet is authenticated, so that over IPv4 it
+    may be left out (RFC 768); over IPv6 there always is one. ConfigurationError for options that do not fit together, and if the environment's store cannot be read.
     """
 
-    def __init__(self, options: WireGuardOptions, environment: Environment) -> None:
+    def __init__(self, options: WireGuardOptions, environment: Environment, *, checksums: bool = True) -> None:
         self.options = options
         self._state = TunnelState(options, environment)
-        self._host = InnerHost(options.addresses, options.mtu, environment.random)
+        self._host = InnerHost(options.addresses, options.mtu, environment.random, checksums=checksums)
         self._shared = Shared(self._state, self._host)
         self.screener: DatagramScreener = WireGuardScreener(self._state, self._accept)
 
@@ -132,6 +133,8 @@ class WireGuardTunnel:
                 raise ConfigurationError(f"wireguard.{name}: it cannot change while the tunnel is up; open another one")
         gone = self._state.apply(options)
         self.options = options
+        for key in gone:
+            self._shared.transfer.pop(key, None)
         for key, stack in tuple(self._state.live.items()):
             if key not in gone:
                 stack.reconfigured()

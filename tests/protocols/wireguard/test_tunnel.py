@@ -183,6 +183,20 @@ def test_transfer_outlives_stacks() -> None:
     assert not world.a.tunnel.status(PUBLIC["b"], world.now)["established"]
 
 
+def test_of_peers_that_were_removed_nothing_is_kept() -> None:
+    world = World()
+    world.connect()
+    stack = world.a.stack
+    assert stack is not None
+    world.a.tunnel.apply(given(peer(endpoint=OUTER["b"])))
+    assert stack.received_octets
+    world.a.tunnel.apply(given())
+    stack.abort(None, world.now)
+    assert not world.a.tunnel._shared.transfer
+    world.a.tunnel.apply(given(peer(endpoint=OUTER["b"])))
+    assert world.a.tunnel.status(PUBLIC["b"], world.now)["transfer"] == {"received": 0, "sent": 0}
+
+
 def test_the_endpoint_in_use_is_shown() -> None:
     world = World()
     world.connect()
