@@ -63,18 +63,21 @@ def within(options: taps.WireGuardOptions) -> taps.Preconnection:
     )
 
 
-async def serve(options: taps.WireGuardOptions, told: asyncio.Future[int] | None = None) -> None:
-    """Answer until cancelled. `told` gets the outer port."""
+async def serve(options: taps.WireGuardOptions) -> None:
+    """Answer until cancelled."""
     async with await within(options).tunnel() as tunnel:
-        with tunnel.packets() as packets:
-            if told is not None:
-                told.set_result(tunnel.port)
-            while True:
-                received = [bytes(packet) for packet in await packets.receive()]
-                await packets.send([reply for reply in map(answer, received) if reply is not None])
-                for packet in received:
-                    if packet[0] == 0x45 and packet[9] == UDP:
-                        print(f"the server got a datagram: {packet[28:].decode('utf-8', 'replace')}")
+        await answer_all(tunnel)
+
+
+async def answer_all(tunnel: taps.Tunnel) -> None:
+    """Answer whoever asks, until cancelled."""
+    with tunnel.packets() as packets:
+        while True:
+            received = [bytes(packet) for packet in await packets.receive()]
+            await packets.send([reply for reply in map(answer, received) if reply is not None])
+            for packet in received:
+                if packet[0] == 0x45 and packet[9] == UDP:
+                    print(f"the server got a datagram: {packet[28:].decode('utf-8', 'replace')}")
 
 
 async def ask(options: taps.WireGuardOptions) -> None:
@@ -97,14 +100,14 @@ async def both() -> None:
         for key, host in zip(keys, (ANSWERING, ASKING), strict=True)
     )
     known = taps.WireGuardPeer(public_key=client.public_key, allowed_ips=[f"{ASKING}/32"])
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(server.with_peer(known), port))
-    peer = taps.WireGuardPeer(
-        public_key=server.public_key, endpoint=("127.0.0.1", await port), allowed_ips=[f"{ANSWERING}/32"]
-    )
-    await ask(client.with_peer(peer))
-    serving.cancel()
-    await asyncio.wait([serving])
+    async with await within(server.with_peer(known)).tunnel() as tunnel:
+        serving = asyncio.create_task(answer_all(tunnel))
+        peer = taps.WireGuardPeer(
+            public_key=server.public_key, endpoint=("127.0.0.1", tunnel.port), allowed_ips=[f"{ANSWERING}/32"]
+        )
+        await ask(client.with_peer(peer))
+        serving.cancel()
+        await asyncio.wait([serving])
 
 
 def main() -> None:
