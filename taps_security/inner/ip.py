@@ -8,9 +8,12 @@ Packets that we make have no options, are never fragmented on the way (DF, and s
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..stack.errors import PeerMisbehaved, Reason
+from ..stack.events import Buffer
 from .checksum import internet_checksum, word_sum
 from .limits import HOPS, IPV6_FRAGMENT, IPV6_HEADER, MIN_IPV4_HEADER
 
@@ -124,3 +127,38 @@ def is_unicast(address: bytes) -> bool:
     if len(address) == 4:
         return address[0] not in {0, 127} and address[0] < 224  # RFC 1122 §3.2.1.3
     return address[0] != 0xFF and address[:15] != bytes(15) and address[:12] != _MAPPED  # RFC 4291 §2.5
+
+
+# -- whole packets -----------------------------------------------------------------------------------------------------
+class WholeWriter:
+    """Writes what is an IP packet already, by the verbs of a flow's Writer."""
+
+    __slots__ = ()
+
+    overhead = 0
+
+    def write_all(self, packets: Sequence[Buffer], into: memoryview, at: int, stride: int, size: int) -> None:
+        """Packets of one length, at least one, into `into`: `stride` octets from each to the next, zeros behind each up
+        to `size` octets. Raises struct.error if they do not fit."""
+        pack, place = _filled(size), at
+        try:
+            for packet in packets:
+                pack(into, place, packet)
+                place += stride
+        except struct.error:
+            if packable(packets):
+                raise
+            self.write_all(list(map(bytes, packets)), into, at, stride, size)
+
+
+WHOLE: Final = WholeWriter()
+
+
+@lru_cache(maxsize=16)
+def _filled(size: int) -> Callable[..., None]:
+    return struct.Struct(f"{size}s").pack_into
+
+
+def packable(octets: Sequence[Buffer]) -> bool:
+    """Whether `struct` takes them as they are: it packs no views."""
+    return all(isinstance(each, bytes | bytearray) for each in octets)

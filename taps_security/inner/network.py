@@ -20,7 +20,7 @@ from ..stack.events import Buffer, FlowId, FlowKind, FlowOpened
 from ..stack.tunnel import FlowAddress
 from .checksum import pseudo_sum, word_sum
 from .icmp import Echo, Kind, Problem, build_echo_reply, build_problem, may_report, parse_icmp_untrusted
-from .ip import Packet, PacketRefused, is_multicast, is_unicast, parse_packet_untrusted
+from .ip import WHOLE, Packet, PacketRefused, WholeWriter, is_multicast, is_unicast, parse_packet_untrusted
 from .limits import (
     ECHOES_AT_ONCE,
     ECHOES_PER_SECOND,
@@ -69,11 +69,24 @@ def _text(address: bytes) -> str:
 # ---------------------------------------------------------------------------------------------------------------- host
 class InnerHost:
     """Our end inside a tunnel. `addresses`: as "10.0.0.1/24"; `mtu`: octets of the largest inner packet that we send;
-    `random`: octets of that number. ConfigurationError for what cannot be."""
+    `random`: octets of that number; `checksums`: as `udp.Writer` has it. ConfigurationError for what cannot be."""
 
-    __slots__ = ("_listeners", "_networks", "_random", "_used", "addresses", "broadcasts", "mtu", "networks", "packed")
+    __slots__ = (
+        "_listeners",
+        "_networks",
+        "_random",
+        "_used",
+        "addresses",
+        "broadcasts",
+        "checksums",
+        "mtu",
+        "networks",
+        "packed",
+    )
 
-    def __init__(self, addresses: Sequence[str], mtu: int, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, addresses: Sequence[str], mtu: int, random: Callable[[int], bytes], *, checksums: bool = True
+    ) -> None:
         try:
             interfaces = [ipaddress.ip_interface(each) for each in addresses]
         except ValueError as error:
@@ -95,6 +108,7 @@ class InnerHost:
             ]
         )
         self.mtu = mtu
+        self.checksums = checksums
         self._networks = [(each.packed, each.network) for each in interfaces]
         self._random = random
         self._listeners: set[Port] = set()
@@ -207,13 +221,13 @@ class _Budget:
 class _Flow:
     """One datagram flow. `key`: source, destination and both ports, as they stand in the packets of the peer."""
 
-    __slots__ = ("claimed", "key", "local", "mtu", "remote", "writer")
+    __slots__ = ("claimed", "key", "local", "remote", "writer")
 
-    def __init__(self, remote: Port, local: Port, mtu: int, *, claimed: bool) -> None:
-        self.remote, self.local, self.mtu = remote, local, mtu
+    def __init__(self, remote: Port, local: Port, host: InnerHost, *, claimed: bool) -> None:
+        self.remote, self.local = remote, local
         self.claimed = claimed  # by us: the port is to be released
         self.key = _key(remote, local)
-        self.writer = Writer(local, remote)
+        self.writer = Writer(local, remote, checksums=host.checksums)
 
     @property
     def address(self) -> FlowAddress:
@@ -245,9 +259,10 @@ class InnerFlows:
         "_receivable",
         "_sendable",
         "_verify",
-        "_writes",
+        "_writers",
         "dropped",
         "errors",
+        "limits",
         "opened",
         "received",
         "replies",
@@ -258,6 +273,7 @@ class InnerFlows:
         self.opened: list[FlowOpened] = []  # by the peer; `remote` is a FlowAddress
         self.replies: list[bytes] = []  # inner packets to send back
         self.errors: list[tuple[FlowId, Exception]] = []  # what ICMP says of our flows; they live on
+        self.limits: dict[FlowId, int] = {}  # message_limit() of the datagram flows
         self.dropped: Counter[str] = Counter()
         self._host = host
         self._allowed = allowed
@@ -265,7 +281,7 @@ class InnerFlows:
         self._next: FlowId = 1
         self._flows: dict[FlowId, _Flow] = {}
         self._by_key: dict[bytes, FlowId] = {}
-        self._writes: dict[FlowId, Callable[[Buffer, memoryview, int], int]] = {}
+        self._writers: dict[FlowId, Writer | WholeWriter] = {}
         self._packet_flow: FlowId | None = None
         self._sendable = self._receivable = b""  # the last whole packet went to, or came from, that allowed address
         self._of_peer = 0
@@ -282,7 +298,7 @@ class InnerFlows:
             if self._packet_flow is not None:
                 raise LocalError("this peer has a packet flow already", reason=Reason.ADDRESS_IN_USE)
             self._packet_flow = self._take_number()
-            self._writes[self._packet_flow] = self._write_packet
+            self._writers[self._packet_flow] = WHOLE
             return self._packet_flow
         if kind is not FlowKind.DATAGRAM or address is None:
             raise LocalError(f"inner flows carry datagrams or packets, not a {kind.value}", reason=Reason.NOT_SUPPORTED)
@@ -314,11 +330,12 @@ class InnerFlows:
                 self._host.release(ended.local)
             else:
                 self._of_peer -= 1
-        self._writes.pop(flow, None)
+        self._writers.pop(flow, None)
+        self.limits.pop(flow, None)
 
     def close_all(self) -> None:
         """All flows are over: their ports are free again."""
-        for flow in tuple(self._writes):
+        for flow in tuple(self._writers):
             self.close(flow)
 
     def recheck(self) -> list[FlowId]:
@@ -335,23 +352,21 @@ class InnerFlows:
 
     def _add(self, remote: Port, local: Port, *, claimed: bool) -> FlowId:
         number = self._take_number()
-        flow = self._flows[number] = _Flow(remote, local, self._host.mtu, claimed=claimed)
+        flow = self._flows[number] = _Flow(remote, local, self._host, claimed=claimed)
         self._by_key[flow.key] = number
-        self._writes[number] = flow.writer.write
+        self._writers[number] = flow.writer
+        self.limits[number] = self._host.mtu - flow.writer.overhead
         self._of_peer += not claimed
         return number
 
     # -- out ------------------------------------------------------------------------------------------------------
     def overhead(self, flow: FlowId) -> int:
         """Octets that write() puts in front of a message: 28 over IPv4, 48 over IPv6, none in the packet flow."""
-        return 0 if flow == self._packet_flow else self._flows[flow].writer.overhead
+        return self._writers[flow].overhead
 
     def message_limit(self, flow: FlowId) -> int:
         """The largest message in octets. ICMP may make it smaller while the flow lives."""
-        if flow == self._packet_flow:
-            return self._host.mtu
-        found = self._flows[flow]
-        return found.mtu - found.writer.overhead
+        return self._host.mtu if flow == self._packet_flow else self.limits[flow]
 
     def check(self, flow: FlowId, message: Buffer) -> None:
         """Before a message is queued. LocalError if it is too long, or no packet that this peer may be sent."""
@@ -404,19 +419,9 @@ class InnerFlows:
             return False
         return bool(first >> 4 == 6 and destination == self._sendable and length + 40 == len(message))
 
-    def write(self, flow: FlowId, payload: Buffer, into: memoryview, at: int = 0) -> int:
-        """One message as an inner packet into `into[at:]`; its octets. KeyError if the flow is over; struct.error or
-        ValueError if `into` is too small."""
-        return self._writes[flow](payload, into, at)
-
-    def writer(self, flow: FlowId) -> Callable[[Buffer, memoryview, int], int]:
-        """write() of one flow, for a batch: (payload, into, at) -> octets. KeyError if the flow is over."""
-        return self._writes[flow]
-
-    @staticmethod
-    def _write_packet(packet: Buffer, into: memoryview, at: int) -> int:
-        into[at : at + len(packet)] = packet
-        return len(packet)
+    def writer(self, flow: FlowId) -> Writer | WholeWriter:
+        """What makes packets of a flow's messages. KeyError if the flow is over."""
+        return self._writers[flow]
 
     # -- in -------------------------------------------------------------------------------------------------------
     def receive(self, packets: Sequence[memoryview], now: float) -> None:
@@ -550,7 +555,8 @@ class InnerFlows:
                 "icmp mtu", section="RFC 8201 §4"
             )  # it would have fitted; or no IPv6 link is that narrow
         else:
-            flow.mtu = min(flow.mtu, max(problem.mtu, MIN_IPV4_MTU))
+            fits = max(problem.mtu, MIN_IPV4_MTU) - flow.writer.overhead
+            self.limits[number] = min(self.limits[number], fits)
 
     def _refuse(self, packet: Packet, now: float) -> None:
         """Say why nobody takes a packet, and tell its sender where it may want to know. Always raises PacketRefused."""

@@ -1,21 +1,21 @@
 """UDP (RFC 768; over IPv6: RFC 8200 §8.1) to and from octets.
 
-We always send a checksum. What comes is checked unless the tunnel has authenticated it, as a kernel trusts a network
-card that has looked already. Over IPv4 a peer may leave the checksum out, over IPv6 it may not.
+What comes is checked unless the tunnel has authenticated it, as a kernel trusts a network card that has looked already.
+Over IPv4 either end may leave the checksum out, over IPv6 neither may.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..stack.events import Buffer
 from .checksum import pseudo_sum, word_sum
-from .ip import Packet, PacketRefused, ip_header
+from .ip import Packet, PacketRefused, ip_header, packable
 from .limits import IPV6_HEADER, MIN_IPV4_HEADER, UDP, UDP_HEADER
 
 _HEADER: Final = struct.Struct("!HHHH")
-_HEADS: Final = {4: struct.Struct("<26sH"), 16: struct.Struct("<46sH")}  # all but the checksum, and the checksum
 
 
 class Datagram(NamedTuple):
@@ -45,38 +45,74 @@ def parse_datagram_untrusted(packet: Packet, *, verify: bool = True) -> Datagram
 
 
 class Writer:
-    """Writes the messages of one flow: headers are made once for each length, the checksum for each message.
+    """Writes the messages of one flow as packets: headers are made once for each length.
 
-    `overhead`: octets in front of each payload.
+    `overhead`: octets in front of each payload. `checksums`: compute UDP's for each message; without it the field is
+    zero over IPv4, which says that there is none (RFC 768). Over IPv6 they are computed anyway (RFC 8200 §8.1).
     """
 
-    __slots__ = ("_addresses", "_destination", "_fixed", "_head", "_length", "_pack", "_ports", "_source", "overhead")
+    __slots__ = (
+        "_addresses",
+        "_checksums",
+        "_destination",
+        "_fixed",
+        "_head",
+        "_length",
+        "_pack",
+        "_ports",
+        "_size",
+        "_source",
+        "overhead",
+    )
 
-    def __init__(self, source: tuple[bytes, int], destination: tuple[bytes, int]) -> None:
+    def __init__(self, source: tuple[bytes, int], destination: tuple[bytes, int], *, checksums: bool = True) -> None:
         self._source, self._destination = source[0], destination[0]
         self._ports = source[1], destination[1]
         self._addresses = word_sum(self._source + self._destination)
-        self._pack = _HEADS[len(self._source)].pack_into
+        self._checksums = checksums or len(self._source) == 16
         self.overhead = UDP_HEADER + (IPV6_HEADER if len(self._source) == 16 else MIN_IPV4_HEADER)
-        self._fit(0)
+        self._fit(0, self.overhead)
 
-    def _fit(self, length: int) -> None:
-        """Make the headers for messages of `length` octets."""
+    def _fit(self, length: int, size: int) -> None:
+        """Make the headers for messages of `length` octets, in packets that zeros fill up to `size`."""
         total = UDP_HEADER + length
         ports = _HEADER.pack(*self._ports, total, 0)
-        self._head = ip_header(self._source, self._destination, UDP, total) + ports[:6]
+        head = ip_header(self._source, self._destination, UDP, total) + ports
+        room = size - self.overhead  # what stands there is cut or filled up with zeros
+        if self._checksums:
+            self._head = head[:-2]
+            self._pack = struct.Struct(f"<{len(head) - 2}sH{room}s").pack_into
+        else:
+            self._head = head
+            self._pack = struct.Struct(f"{len(head)}s{room}s").pack_into
         self._fixed = self._addresses + word_sum(ports) + pseudo_sum(UDP, total)
-        self._length = length
+        self._length, self._size = length, size
 
     def write(self, payload: Buffer, into: memoryview, at: int = 0) -> int:
-        """One message as an IP packet into `into[at:]`; its octets. Raises struct.error or ValueError if it is too
-        long for an IP packet or for `into`."""
-        length = len(payload)
-        if length != self._length:
-            self._fit(length)
-        # 0 would say "no checksum": a sum of 0 is sent as all ones (RFC 768), which the subtraction gives by itself
-        self._pack(into, at, self._head, 0xFFFF - (self._fixed + word_sum(payload)) % 0xFFFF)
-        start = at + self.overhead
-        end = start + length
-        into[start:end] = payload
-        return end - at
+        """One message as an IP packet into `into[at:]`; its octets. Raises struct.error as write_all()."""
+        size = self.overhead + len(payload)
+        self.write_all((payload,), into, at, size, size)
+        return size
+
+    def write_all(self, payloads: Sequence[Buffer], into: memoryview, at: int, stride: int, size: int) -> None:
+        """Messages of one length, at least one, as IP packets into `into`: `stride` octets from each to the next, the
+        first at `at`, zeros behind each up to `size` octets. Raises struct.error if it does not fit."""
+        length = len(payloads[0])
+        if length != self._length or size != self._size:
+            self._fit(length, size)
+        pack, head, place = self._pack, self._head, at
+        try:
+            if self._checksums:
+                fixed = self._fixed
+                for payload in payloads:
+                    # 0 would say "no checksum": a sum of 0 is sent as all ones (RFC 768), which this gives by itself
+                    pack(into, place, head, 0xFFFF - (fixed + word_sum(payload)) % 0xFFFF, payload)
+                    place += stride
+            else:
+                for payload in payloads:
+                    pack(into, place, head, payload)
+                    place += stride
+        except struct.error:
+            if packable(payloads):
+                raise
+            self.write_all(list(map(bytes, payloads)), into, at, stride, size)

@@ -156,5 +156,8 @@ class Peer:
 
     def say(self, flow: FlowId, payload: bytes) -> bytes:
         """The inner packet that carries a message of ours."""
-        slab = memoryview(bytearray(2100))
-        return bytes(slab[: self.flows.write(flow, payload, slab)])
+        writer = self.flows.writer(flow)
+        size = writer.overhead + len(payload)
+        slab = memoryview(bytearray(size))
+        writer.write_all((payload,), slab, 0, size, size)
+        return bytes(slab)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taps_security.inner.ip import (
+    WHOLE,
     PacketRefused,
     ip_header,
     is_multicast,
@@ -125,3 +128,15 @@ def test_anything_is_refused_or_has_its_lengths_right(octets: bytes, first: byte
 def test_addresses_of_one_host_and_of_many(host: str, unicast: bool, multicast: bool) -> None:
     assert is_unicast(pack(host)) is unicast
     assert is_multicast(pack(host)) is multicast
+
+
+# -- whole packets -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_whole_packets_are_filled_up_with_zeros(kind: type) -> None:
+    slab = memoryview(bytearray(b"\xaa" * 100))
+    WHOLE.write_all([kind(b"packet one"), kind(b"packet two")], slab, 5, 40, 16)
+    assert bytes(slab[5:21]) == b"packet one" + bytes(6)
+    assert bytes(slab[45:61]) == b"packet two" + bytes(6)
+    assert {*slab[:5], *slab[21:45], *slab[61:]} == {0xAA}
+    with pytest.raises(struct.error, match="at least"):
+        WHOLE.write_all([kind(bytes(90))], slab, 20, 40, 96)

@@ -116,10 +116,22 @@ def test_a_writer_serves_a_batch() -> None:
     peer = Peer()
     flow = peer.open()
     slab = memoryview(bytearray(200))
-    write = peer.flows.writer(flow)
-    assert [write(each, slab, at) for each, at in ((b"one", 0), (b"three", 50), (b"two", 100))] == [31, 33, 31]
+    peer.flows.writer(flow).write_all([b"one", b"two"], slab, 0, 50, 32)
+    peer.flows.writer(flow).write_all([b"three"], slab, 100, 50, 48)
     payloads = [parse_datagram_untrusted(parse_packet_untrusted(slab[at : at + 50])).payload for at in (0, 50, 100)]
-    assert payloads == [b"one", b"three", b"two"]
+    assert payloads == [b"one", b"two", b"three"]
+
+
+@pytest.mark.parametrize(("family", "computed"), [(4, False), (6, True)])
+def test_a_host_may_leave_checksums_to_the_tunnel(family: int, computed: bool) -> None:
+    """Over IPv4; over IPv6 there is no datagram without one."""
+    without = InnerHost(["10.0.0.1/24", "fd00::1/64"], 1420, Fixed(), checksums=False)
+    peer, theirs = Peer(without), Peer(InnerHost(["10.0.0.2/24", "fd00::2/64"], 1420, Fixed()))
+    packet = peer.say(peer.open((THEIRS if family == 4 else THEIRS6, 53)), b"octets")
+    overhead = 28 if family == 4 else 48
+    assert any(packet[overhead - 2 : overhead]) is computed
+    assert theirs.host.listen("", 53)
+    assert list(theirs.hear(packet).values()) == [[b"octets"]]
 
 
 def test_flows_have_numbers_and_ports_of_their_own() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,8 +42,38 @@ def test_nothing_is_written_behind_a_packet() -> None:
     assert writer.write(b"octets", slab, 4) == 34
     assert bytes(slab[:4]) == b"\xaa" * 4
     assert bytes(slab[38:]) == b"\xaa" * 22
-    with pytest.raises(ValueError, match="assignment"):
-        writer.write(b"octets", slab[:30])
+    for payload in (b"octets", memoryview(b"octets")):
+        with pytest.raises(struct.error, match="at least"):
+            writer.write(payload, slab[:30])
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+@pytest.mark.parametrize(("ours", "theirs", "overhead"), [(OURS, THEIRS, 28), (OURS6, THEIRS6, 48)])
+def test_a_run_is_filled_up_with_zeros(ours: str, theirs: str, overhead: int, checksums: bool) -> None:
+    """Each message at its place, and nothing between the places but zeros up to the size that was asked for."""
+    payloads = [bytes([number]) * 21 for number in range(3)]
+    size, stride, start = overhead + 32, overhead + 50, 5
+    for run in (payloads, [bytearray(each) for each in payloads], [memoryview(each) for each in payloads]):
+        slab = memoryview(bytearray(b"\xaa" * 400))
+        Writer((pack(ours), 1), (pack(theirs), 2), checksums=checksums).write_all(run, slab, start, stride, size)
+        assert bytes(slab[:start]) == b"\xaa" * start
+        for number, payload in enumerate(payloads):
+            place = slab[start + number * stride :][:stride]
+            assert parse_datagram_untrusted(parse_packet_untrusted(place[:size])).payload == payload
+            assert place[overhead + 21 :] == bytes(11) + b"\xaa" * 18
+            assert place[overhead - 2 : overhead].tobytes() != bytes(2) or (not checksums and overhead == 28)
+
+
+def test_without_checksums_the_field_is_zero_over_ipv4_and_right_over_ipv6() -> None:
+    slab = memoryview(bytearray(100))
+    writer = Writer((pack(OURS), 1000), (pack(THEIRS), 2000), checksums=False)
+    for payload in (b"one", b"four", b"one"):
+        length = writer.write(payload, slab)
+        expected = bytearray(datagram(payload, OURS, THEIRS, (1000, 2000)))
+        expected[6:8] = bytes(2)
+        assert slab[20:length] == expected
+    length = Writer((pack(OURS6), 1000), (pack(THEIRS6), 2000), checksums=False).write(b"one", slab)
+    assert slab[40:length] == datagram(b"one", OURS6, THEIRS6, (1000, 2000))
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(OURS, THEIRS), (OURS6, THEIRS6)])

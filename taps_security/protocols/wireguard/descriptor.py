@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ...properties.preference import Preference
 from ...properties.security import Role, SecurityParameters
 from ...properties.transport import TransportProperties
 from ...stack.errors import ConfigurationError
@@ -63,7 +64,7 @@ def _datagram_provides() -> dict[str, Provided]:
         "per_msg_reliability": lost,
         "preserve_msg_boundaries": _YES,
         "congestion_control": Provided(False, "UDP inside; the application has to be careful"),
-        "full_checksum_send": Provided(True, "every packet is authenticated"),
+        "full_checksum_send": Provided(True, "every packet is authenticated, whether UDP's checksum is there or not"),
         "full_checksum_recv": Provided(True, "every packet is authenticated"),
         "active_read_before_send": Provided(False, "the peer learns of an inner flow by its first message"),
         "multistreaming": Provided(True, "clone() opens a further inner flow of the same tunnel"),
@@ -90,13 +91,18 @@ def _given(security: SecurityParameters) -> WireGuardOptions | None:
 
 
 def tunnel(request: TunnelRequest) -> WireGuardTunnel:
-    """The local end. ConfigurationError for options that do not fit, and if the store cannot be read."""
+    """The local end. ConfigurationError for options that do not fit, and if the store cannot be read.
+
+    Every packet is authenticated, so that the UDP checksum inside covers nothing more: it is computed where
+    `full_checksum_send` is preferred or required (the default), and else left out over IPv4.
+    """
     from .tunnel import WireGuardTunnel  # noqa: PLC0415 -- what only describes itself needs no tunnel
 
     options = _given(request.security)
     if options is None:
         raise ConfigurationError("options['wireguard']: nothing was given, expected WireGuardOptions")
-    return WireGuardTunnel(options, request.environment)
+    checksums = request.transport.preference("full_checksum_send") >= Preference.PREFER
+    return WireGuardTunnel(options, request.environment, checksums=checksums)
 
 
 def from_table(table: Mapping[str, Any], private_key: bytes | None) -> WireGuardOptions:

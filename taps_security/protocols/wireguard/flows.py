@@ -9,9 +9,10 @@ May live here: flows, the queue, padding. Must not: keys, timers, handshakes, ou
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...inner.ip import WHOLE
 from ...inner.network import InnerFlows, InnerHost
 from ...stack.errors import LocalError, Reason, TapsError
 from ...stack.events import (
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 OURS: FlowId = 0  # of no inner flow: answers to echoes and the like; without a message: the stack ends here
-_PADS = tuple([bytes(size) for size in range(PADDING)])
 _COUNTED = 32  # octets that a queued message counts for beside its own
 
-Write = Callable[[Buffer, memoryview, int], int]
-Queued = tuple[FlowId, Buffer | None, SendOptions]  # no message: the flow ends here
+# Messages of one flow that were sent alike, at least one; of a token the last of them tells. None: the flow ends here.
+Queued = tuple[FlowId, list[Buffer] | None, SendOptions]
 
 
 class Shared:
@@ -161,37 +161,42 @@ class InnerStack(LayeredStack):
                 self._blocked += (flow,)
             return 0
         count = len(chunks)
-        try:
-            if count == 1:
-                inner.check(flow, chunks[0])
-            else:
-                inner.check_all(flow, chunks)
-        except KeyError:
-            raise LocalError(f"send(): there is no flow {flow}") from None
-        if self._room and max(map(len, chunks)) > self.message_limit(flow):
-            self._too_long(flow)
+        if count == 1:  # the usual case
+            longest = taken = len(chunks[0])
+        else:
+            lengths = list(map(len, chunks))
+            longest, taken = max(lengths), sum(lengths)
+        if self._room or longest > inner.limits.get(flow, -1):
+            self._check(inner, flow, chunks, longest)
         queue = self._queue
         if queue is None:
             queue = self._queue = deque()
-        if count == 1:  # the usual case
-            taken = len(chunks[0])
-            queue.append((flow, chunks[0], options))
+        if queue and options is DEFAULT_SEND_OPTIONS:
+            last, messages, others = queue[-1]
+            if last == flow and others is options and messages is not None:
+                messages += chunks
+            else:
+                queue.append((flow, list(chunks), options))
         else:
-            taken = sum(map(len, chunks))
-            plain = options._replace(token=0) if options.token else options  # the last of them tells
-            queue += [(flow, chunk, plain) for chunk in chunks[:-1]]
-            queue.append((flow, chunks[-1], options))
-        self._waiting += taken + _COUNTED * count
+            queue.append((flow, list(chunks), options))
+        counted = taken + _COUNTED * count
+        self._waiting += counted
         if now < self._until:
-            self.pending += taken + _COUNTED * count
+            self.pending += counted
         else:
             self._stage(now)
             self._settle(now)
         return taken or 1  # empty messages are taken too
 
-    def _too_long(self, flow: FlowId) -> None:
+    def _check(self, inner: InnerFlows, flow: FlowId, chunks: Sequence[Buffer], longest: int) -> None:
+        """What is longer than a flow's messages, or goes by the packet flow, or by none, or by a narrow path."""
+        try:
+            inner.check_all(flow, chunks)
+        except KeyError:
+            raise LocalError(f"send(): there is no flow {flow}") from None
         limit = self.message_limit(flow)
-        raise LocalError(f"a message has at most {limit} octets on this path", reason=Reason.MESSAGE_TOO_LARGE)
+        if longest > limit:
+            raise LocalError(f"a message has at most {limit} octets on this path", reason=Reason.MESSAGE_TOO_LARGE)
 
     def message_limit(self, flow: FlowId) -> int:
         """The largest message in octets, now."""
@@ -228,7 +233,7 @@ class InnerStack(LayeredStack):
             if entry[0] != flow:
                 kept.append(entry)
             elif entry[1] is not None:
-                self._waiting -= len(entry[1]) + _COUNTED
+                self._waiting -= sum(map(len, entry[1])) + _COUNTED * len(entry[1])
                 if entry[2].token:
                     self.events.append(FlowSent(flow, entry[2].token, error))
         if self._queue is not None:
@@ -251,49 +256,36 @@ class InnerStack(LayeredStack):
         the last, and of the last. Padded with zeros to a multiple of 16 within the MTU (§5.4.6)."""
         queue, inner, view, mtu = self._queue, self._inner, slab.view, self._room or self._shared.host.mtu
         assert queue is not None
-        current: FlowId = -1
-        count = size = last = before = taken = 0
+        count = size = last = 0
         at, stride, most = HEADER, 0, datagrams
-        write: Write = _nowhere
         while queue and count < most:
-            flow, message, options = queue[0]
-            if message is None or (options is not DEFAULT_SEND_OPTIONS and 0 < options.expires <= now):
+            flow, messages, options = queue[0]
+            if messages is None or 0 < options.expires <= now:
                 if count:
                     break
                 self._pass_over()
                 if self.ended:
                     break
                 continue
-            if flow != current:
-                current, before = flow, 0
-                if flow != OURS:
-                    assert inner is not None
-                    before, write = inner.overhead(flow), inner.writer(flow)
-            length = len(message) + before
+            writer = WHOLE if inner is None or flow == OURS else inner.writer(flow)
+            length = len(messages[0]) + writer.overhead
             padded = length + -length % PADDING
             if padded > mtu:
                 padded = max(mtu, length)  # the MTU is less than it was when the message was taken: let the path say so
             if not count:
                 size, stride = padded, padded + OVERHEAD
-                most = min(datagrams, len(view) // stride, MAX_RUN // stride)
+                most = max(1, min(datagrams, len(view) // stride, MAX_RUN // stride))
             elif padded != size:
                 if padded > size:
                     break
-                most = 0  # only the last of a run may be shorter
-            queue.popleft()
-            taken += len(message)
-            if before:
-                write(message, view, at)
-            else:  # a packet that is one already
-                view[at : at + length] = message
-            if padded != length:
-                view[at + length : at + padded] = _PADS[padded - length]
-            if options.token:
-                self.events.append(FlowSent(flow, options.token))
-            at += stride
-            count += 1
+                most = count + 1  # only the last of a run may be shorter
+            part = _alike(messages, most - count)
+            writer.write_all(part, view, at, stride, padded)
+            self._took(len(part), None)
+            self._waiting -= (length - writer.overhead + _COUNTED) * len(part)
+            at += stride * len(part)
+            count += len(part)
             last = padded
-        self._waiting -= taken + _COUNTED * count
         return count, size, last
 
     # -- the queue ------------------------------------------------------------------------------------------------
@@ -301,7 +293,7 @@ class InnerStack(LayeredStack):
         queue = self._queue
         if queue is None:
             queue = self._queue = deque()
-        queue.append((flow, message, options))
+        queue.append((flow, None if message is None else [message], options))
         if message is not None:
             self._waiting += len(message) + _COUNTED
 
@@ -317,17 +309,34 @@ class InnerStack(LayeredStack):
     def _drop_oldest(self, error: TapsError) -> None:
         """Without the first of the queue; an end takes place."""
         assert self._queue is not None
-        flow, message, options = self._queue.popleft()
-        if message is not None:
-            self._waiting -= len(message) + _COUNTED
-            if options.token:
-                self.events.append(FlowSent(flow, options.token, error))
-        elif flow == OURS:
+        flow, messages, _ = self._queue[0]
+        if messages is not None:
+            self._waiting -= len(messages[0]) + _COUNTED
+            self._took(1, error)
+            return
+        self._queue.popleft()
+        if flow == OURS:
             self._terminate(CloseKind.SILENT, None)
         else:
             self._end_flow(flow, CloseKind.CLEAN, 0)
 
+    def _took(self, count: int, error: TapsError | None) -> None:
+        """So many messages of the queue's first entry are sent, or lost."""
+        assert self._queue is not None
+        flow, messages, options = self._queue[0]
+        assert messages is not None
+        if count < len(messages):
+            del messages[:count]
+            return
+        self._queue.popleft()
+        if options.token:
+            self.events.append(FlowSent(flow, options.token, error))
 
-def _nowhere(message: Buffer, into: memoryview, at: int) -> int:
-    """Before there is a flow."""
-    raise AssertionError("a message of no flow")
+
+def _alike(messages: list[Buffer], most: int) -> list[Buffer]:
+    """The first messages, at most so many, that are as long as the first."""
+    part = messages[:most]
+    lengths = list(map(len, part))
+    if lengths.count(lengths[0]) == len(part):
+        return part
+    return part[: next(at for at, length in enumerate(lengths) if length != lengths[0])]

@@ -368,9 +368,10 @@ class WireGuardStack(InnerStack):
         """There is no key: what waits is bounded, and a handshake is wanted."""
         queue = self._queue
         assert queue is not None
-        if len(queue) > STAGED:
+        excess = sum([1 if messages is None else len(messages) for _, messages, _ in queue]) - STAGED
+        if excess > 0:
             lost = ConnectionLost("too much waits for a handshake; the oldest was dropped", reason=Reason.OVERLOADED)
-            while len(queue) > STAGED:
+            for _ in range(excess):
                 self._drop_oldest(lost)
         self._want_handshake(now)
         self._route(now)
@@ -439,17 +440,18 @@ class WireGuardStack(InnerStack):
         if self.ended:
             return
         lost = error or LocalError("the stack ended before this was sent", reason=Reason.CONNECTION_ABORTED)
-        for flow, message, options in self._queue or ():
-            if message is not None and options.token:
+        for flow, messages, options in self._queue or ():
+            if messages is not None and options.token:
                 self.events.append(FlowSent(flow, options.token, lost))
         self._queue, self._waiting, self._messages, self._keepalive = None, 0, (), False
         self._until = -NEVER
         self._timers.stop()
         if self._inner is not None:
             self._inner.close_all()
-        received, sent = self._shared.transfer.get(self.peer, (0, 0))
-        self._shared.transfer[self.peer] = received + self.received_octets, sent + self.sent_octets
-        live = self._shared.state.live
+        live, peers = self._shared.state.live, self._shared.state.peers
+        if self._peer.public_key in peers:  # of those that were removed nobody asks any more
+            received, sent = self._shared.transfer.get(self.peer, (0, 0))
+            self._shared.transfer[self.peer] = received + self.received_octets, sent + self.sent_octets
         if live.get(self._peer.public_key) is self:
             del live[self._peer.public_key]
         self._handshake.erase(0.0)

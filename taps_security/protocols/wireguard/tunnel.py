@@ -33,7 +33,8 @@ class WireGuardTunnel:
     """The TunnelEngine of one local end. Peers are named by their public keys of 32 octets.
 
     `checksums`: compute the checksum of each UDP datagram inside. Every packet is authenticated, so that over IPv4 it
-    may be left out (RFC 768); over IPv6 there always is one. ConfigurationError for options that do not fit together, and if the environment's store cannot be read.
+    may be left out (RFC 768); over IPv6 there always is one. ConfigurationError for options that do not fit together,
+    and if the environment's store cannot be read.
     """
 
     def __init__(self, options: WireGuardOptions, environment: Environment, *, checksums: bool = True) -> None:

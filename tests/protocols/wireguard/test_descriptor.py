@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from taps_security.properties.preference import Preference
 from taps_security.properties.security import Role, SecurityParameters
 from taps_security.properties.transport import TransportProperties
 from taps_security.protocols.registry import Environment, Shape, TunnelRequest
@@ -66,3 +67,18 @@ def test_a_tunnel() -> None:
     assert made.identity == PUBLIC["a"]
     with pytest.raises(ConfigurationError, match=r"options\['wireguard'\]"):
         DESCRIPTOR.tunnel(request({}))
+
+
+@pytest.mark.parametrize("wish", list(Preference))
+def test_checksums_inside_are_computed_where_somebody_wants_them(wish: Preference) -> None:
+    """They cover nothing that the tunnel does not, and cost more than its cipher."""
+    made = DESCRIPTOR.tunnel(
+        TunnelRequest(
+            version="1",
+            security=SecurityParameters(options={"wireguard": options("a")}),
+            transport=TransportProperties(full_checksum_send=wish),
+            environment=Environment(random=bytes, wall_clock=lambda: 0.0),
+        )
+    )
+    assert made._host.checksums is (wish in {Preference.REQUIRE, Preference.PREFER})
+    assert provided(options("a"), "full_checksum_send")
