@@ -27,9 +27,16 @@ class Table(NamedTuple):
 TABLES = [
     *(Table("tls", peer, role) for peer in PEERS for role in ("server", "client")),
     *(Table("wireguard", "wireguard-go", role) for role in ("responder", "initiator")),
+    *(Table("curvecp", "nacl-tools", role) for role in ("server", "client")),
 ]
 # Files whose every test with parameters stands in the matrix.
-FULL = ("test_peer_servers.py", "test_peer_clients.py", "test_wireguard.py", "test_wireguard_tshark.py")
+FULL = (
+    "test_peer_servers.py",
+    "test_peer_clients.py",
+    "test_wireguard.py",
+    "test_wireguard_tshark.py",
+    "test_curvecp.py",
+)
 
 
 @cache
@@ -58,6 +65,8 @@ def belongs(table: Table, cell: str) -> bool:
     """Whether the test of this id is one with that peer in that role."""
     if table.protocol == "tls":
         return f"test_peer_{table.role}s.py::" in cell and f"[{table.peer}" in cell
+    if table.protocol == "curvecp":
+        return cell.startswith("test_curvecp.py::") and (f"[{table.role}" in cell or cell.endswith(f"_a_{table.role}"))
     only = {"responder": "test_cookie_taken", "initiator": "test_cookie_given"}
     return cell.startswith("test_wireguard") and (f"[{table.role}" in cell or cell.endswith(only[table.role]))
 
