@@ -96,14 +96,17 @@ def _options_of(kind: Any) -> list[inspect.Parameter]:
 def demo(
     general: General,
     good: Annotated[int, typer.Option(min=1, max=3, help="Which of the three endpoints is the good one.")] = 3,
+    blocked: Annotated[
+        Literal["tcp", "udp"] | None, typer.Option(help="What does not get through to the good one.")
+    ] = None,
     json_: Json = False,
 ) -> None:
-    """Race three endpoints on loopback: one is silent, one has a wrong certificate, one is good."""
+    """Race TLS and CurveCP to three endpoints on loopback: one is silent, one has a wrong certificate, one is good."""
     from . import demo as room  # noqa: PLC0415
     from .race import show  # noqa: PLC0415
 
     with reporting(verbose=general.verbose):
-        show(general.run(lambda: room.run(good), exact=True), as_words=json_)
+        show(general.run(lambda: room.run(good, blocked), exact=True), as_words=json_)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from ..connection.connection import Connection
 from ..connection.racing import RaceReport
 from ..observe.security import SecurityReport
 from .connect import Call, explain
-from .pictures import console, declared_table, events_table, keys_table, race_chart, race_table
+from .pictures import console, declared_table, events_table, keys_table, race_chart, race_table, stacks_table
 
 
 async def run(call: Call, *, as_words: bool) -> None:
@@ -47,7 +47,7 @@ def story(
 
 
 def show(told: Mapping[str, Any], *, as_words: bool, screen: Console | None = None) -> None:
-    """Print a story: as one JSON object, or as tables and a chart."""
+    """Print a story: as one JSON object, or as tables and a chart. `stacks`, if it has them: why each qualified."""
     if as_words:
         print(json.dumps(told, indent=2), flush=True)
         return
@@ -56,6 +56,9 @@ def show(told: Mapping[str, Any], *, as_words: bool, screen: Console | None = No
     candidates = told["candidates"]
     out.print("declared", style="bold underline")
     out.print(declared_table(told["declared"]))
+    if "stacks" in told:
+        out.print("\nstacks", style="bold underline")
+        out.print(stacks_table(told["stacks"]))
     out.print("\ncandidates", style="bold underline")
     out.print(race_table(candidates, plain=plain))
     out.print("\nrace", style="bold underline")
