@@ -91,15 +91,16 @@ class _Handshake:
     __slots__ = ("_outputs",)
 
     def __init__(self) -> None:
-        self._outputs: deque[HandshakeOutput] | None = deque()
+        self._outputs: deque[HandshakeOutput] | None = None
 
     def next_output(self) -> HandshakeOutput | None:
         """One ordered door: KeyReady stands before the first message under its key."""
         if self._outputs is None:
             return None
+        output = self._outputs.popleft()
         if not self._outputs:
-            return None
-        return self._outputs.popleft()
+            self._outputs = None
+        return output
 
     def _say(self, *outputs: HandshakeOutput) -> None:
         if self._outputs is None:
