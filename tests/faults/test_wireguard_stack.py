@@ -1,4 +1,4 @@
-"""One peer's stack where things go wrong in an unlucky order: lost answers, noise in a run, a full socket at the end."""
+"""One peer's stack where things go wrong in an unlucky order: lost answers, noise in a run, a socket that is full."""
 
 from __future__ import annotations
 
