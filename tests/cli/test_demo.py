@@ -97,13 +97,5 @@ def test_the_picture() -> None:
     assert (ran.returncode, ran.stderr) == (0, b"")
     text = ran.stdout.decode()
     words = ("declared", "forward_secrecy", "stacks", "meets what was declared", "candidates", "race", "winner: tls")
-        "declared",
-        "forward_secrecy",
-        "stacks",
-        "meets what was declared",
-        "candidates",
-        "race",
-        "winner: tls/1.3",
-    )
     for word in (*words, "never started", "keys"):
         assert word in text

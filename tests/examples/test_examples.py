@@ -63,6 +63,15 @@ SAY = {
         r"the server got a datagram: made by hand",
         r"10\.88\.0\.1 answered: protocol 1, type 0, are you there\?",
     ],
+    "racing_tls_and_curvecp": [
+        r"tls: rank 0, meets .*endpoint_authentication, forward_secrecy, .*",
+        r"curvecp: rank 1, meets .*endpoint_authentication, forward_secrecy, .*",
+        r"open path: hello over tls, ready after 80 ms",
+        r"open path, mobility preferred: hello over curvecp, ready after 40 ms",
+        r"TCP blocked: hello over curvecp, ready after 290 ms",
+        r"UDP blocked, mobility preferred: hello over tls, ready after 330 ms",
+        r"200 ms each way: hello over curvecp, ready after 650 ms",
+    ],
     "virtual_time": [r"two tests passed; .*"],
 }
 
