@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..properties.words import whole
 from ..stack.errors import ConnectionLost, LocalError, Reason
 from ..transport.network import Address
 from .connection import Connection
@@ -142,8 +143,8 @@ class Listener:
         )
 
     def set_new_connection_limit(self, limit: int | None) -> None:
-        """Accept at most that many further connections (RFC 9622 §7.2); None: no limit."""
-        self._limit = limit
+        """Accept at most that many further connections (RFC 9622 §7.2); None: no limit. ConfigurationError below 0."""
+        self._limit = limit if limit is None else whole("limit", limit, 0, 1 << 62)
         if limit is None or limit > 0:
             self._resume()
         else:

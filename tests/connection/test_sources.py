@@ -242,6 +242,46 @@ def test_a_limit_of_new_connections(pki: Pki, stack: str) -> None:
     play(pki, scenario)
 
 
+def test_a_limit_is_a_number_or_none(pki: Pki) -> None:
+    async def scenario(world: World) -> None:
+        listener = await world.listen("parley")
+        listener.set_new_connection_limit(0)
+        for wrong in (-1, 1.5, "one"):
+            with pytest.raises(taps.ConfigurationError, match="limit"):
+                listener.set_new_connection_limit(wrong)  # type: ignore[arg-type]
+        assert not listener.accepting  # as before
+        listener.stop()
+
+    play(pki, scenario)
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.01, 0.02, 0.025, 0.03, 0.04])
+def test_an_accept_that_is_cancelled_loses_nobody(pki: Pki, moment: float) -> None:
+    async def scenario(world: World) -> None:
+        listener = await world.listen("parley")
+        accepting = asyncio.ensure_future(listener.accept())
+        await asyncio.sleep(0)
+        with pytest.raises(taps.LocalError, match="another accept"):
+            await listener.accept()
+        connecting = asyncio.ensure_future(world.connect("parley"))
+        await asyncio.sleep(moment)
+        accepting.cancel()
+        ours = await connecting
+        try:
+            theirs = await accepting
+        except asyncio.CancelledError:
+            theirs = await take(listener)
+        await talk(ours, theirs)
+        for connection in (ours, theirs):
+            connection.abort()
+        listener.stop()
+        with pytest.raises(taps.LocalError, match="stopped"):
+            await listener.accept()
+        assert [connection async for connection in listener] == []
+
+    play(pki, scenario)
+
+
 def test_unfinished_stacks_of_datagrams_are_bounded(pki: Pki) -> None:
     async def scenario(world: World) -> None:
         listener = await world.listen("parley", max_establishing=3)
