@@ -354,8 +354,9 @@ class Tunnel:
 
     def _move_changed(self) -> list[asyncio.Task[None]]:
         """Look for peers that answer nothing where they were, or that were said to be elsewhere."""
+        peers = frozenset(self._engine.peers())
         for peer, group in self._groups.items():
-            outer = self._engine.outer(peer) if peer in self._engine.peers() else None
+            outer = self._engine.outer(peer) if peer in peers else None
             if outer is None:
                 group.outer = None  # the peer is where it was heard last
             elif (group.stack.endpoint_stale or group.outer != outer) and peer not in self._moving:

@@ -13,6 +13,7 @@ from taps_security.connection.packets import KEPT_ROUTES, WAITING, Packets
 from taps_security.inner.udp import Writer
 from taps_security.simulation import Network
 from tests.connection.inside import (
+    ANYTHING,
     PORT,
     SERVICE,
     Site,
@@ -346,3 +347,23 @@ def test_flows_and_packets_of_one_peer_share_its_stack() -> None:
         await ask(flow, theirs)
 
     play(scenario)
+
+
+@pytest.mark.both_loops
+@pytest.mark.usefixtures("no_leaks")
+async def test_on_the_systems_network() -> None:
+    def declared(given: taps.WireGuardOptions) -> taps.Preconnection:
+        security = taps.SecurityParameters(stacks=["wireguard"], options={"wireguard": given})
+        return taps.Preconnection(transport_properties=ANYTHING, security_parameters=security)
+
+    async with await declared(options("server", peer("client"), listen_port=0)).tunnel() as theirs:
+        here = options("client", peer("server", ("127.0.0.1", theirs.port)), listen_port=0)
+        async with await declared(here).tunnel() as ours:
+            with ours.packets() as client, theirs.packets() as server:
+                for number in range(20):
+                    batch = [there(bytes([number]) * size) for size in (0, 700, 700, 1392, 1392, 1392, 3)]
+                    await client.send(batch)
+                    assert await receive(server, len(batch)) == batch
+                    await server.send([back(b"%d" % number)])
+                    assert await receive(client, 1) == [back(b"%d" % number)]
+                assert client.dropped == server.dropped == 0
