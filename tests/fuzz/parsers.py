@@ -43,7 +43,7 @@ from taps_security.stack.errors import ConfigurationError, PeerMisbehaved, Remot
 from taps_security.stack.events import Direction, KeyId, KeyReady, Stage
 from taps_security.stack.layers import StreamOpened
 from tests.faults.memory import ends, records_of, shake
-from tests.fuzz import inner_packets, tunnels
+from tests.fuzz import curvecp, inner_packets, tunnels
 from tests.fuzz.handshakes import SCENARIOS, chain, fixed, hear, recorded
 from tests.protocols.tls.pair import AT, Clock, Pair, Randomness
 
@@ -450,6 +450,11 @@ TARGETS = {
         Target("wireguard initiation", tunnels.samples, tunnels.initiation),
         Target("wireguard answer", tunnels.samples, tunnels.answer),
         Target("wireguard late answer", tunnels.samples, tunnels.late_answer),
+        Target("curvecp packet", curvecp.packets, curvecp.packet),
+        Target("curvecp stranger", curvecp.packets, curvecp.stranger),
+        Target("curvecp replayed", curvecp.packets, curvecp.replayed),
+        Target("curvecp message", curvecp.messages, curvecp.message),
+        Target("curvecp authentic", curvecp.messages, curvecp.authentic),
         Target("alert", lambda: (b"\1\0", b"\2\x28"), alert),
         Target("certificate", lambda: (*chain("server"), *chain("authority")), certificate),
         Target("chain", lambda: (*chain("server"), *chain("other")), peer_chain),
