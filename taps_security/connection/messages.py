@@ -116,24 +116,28 @@ class MessageConnection(Connection):
             self._chunks[0] = view[max_length:]
             return Message(self._took(view[:max_length]), self, False)
         del self._chunks[0]
-        return Message(self._took(chunk), self, True)
+        self._size -= len(chunk)
+        return Message(bytes(chunk), self)
 
     def _took(self, chunk: Buffer) -> bytes:
         self._size -= len(chunk)
         return bytes(chunk)
 
-    async def _until_received(self, timeout: float | None) -> None:
+    async def _until_received(self, timeout: float | None = None) -> None:
         if self._receiver is not None:
             raise LocalError("receive(): another receive() is waiting; await one at a time")
-        async with asyncio.timeout(timeout):
-            while not self._chunks:
-                if self.state is _CLOSED or self._end_read:
-                    raise self._error or LocalError("receive(): the connection is closed")
-                self._receiver = receiver = self._spare.again()
-                try:
-                    await receiver
-                finally:
-                    self._receiver = None
+        if timeout is not None:
+            async with asyncio.timeout(timeout):
+                await self._until_received()
+            return
+        while not self._chunks:
+            if self.state is _CLOSED or self._end_read:
+                raise self._error or LocalError("receive(): the connection is closed")
+            self._receiver = receiver = self._spare.again()
+            try:
+                await receiver
+            finally:
+                self._receiver = None
 
     def take_received(self) -> Message | None:
         """The next message that is there now, or None."""
@@ -154,7 +158,7 @@ class MessageConnection(Connection):
                 finally:
                     self._receiver = None
             if not self._chunks:
-                await self._until_received(None)
+                await self._until_received()
         chunks, self._chunks = self._chunks, []
         self._size = 0
         return chunks
@@ -162,12 +166,14 @@ class MessageConnection(Connection):
     async def __anext__(self) -> Message:
         if not self._chunks:
             try:
-                await self._until_received(None)
+                await self._until_received()
             except LocalError:
                 if self._receiver is None and self._error is None:
                     raise StopAsyncIteration from None  # closed, and not somebody else's wait
                 raise
-        return Message(self._took(self._chunks.pop(0)), self, True)
+        chunk = self._chunks.pop(0)
+        self._size -= len(chunk)
+        return Message(bytes(chunk), self)
 
     @property
     def can_receive(self) -> bool:
@@ -187,8 +193,7 @@ class MessageConnection(Connection):
             return
         count = len(chunks)
         waiting += chunks
-        for chunk in chunks:
-            self._size += len(chunk)
+        self._size += sum(map(len, chunks))
         chunks.clear()
         if self._receiver is not None:
             if self._driver.in_callback:

@@ -140,7 +140,11 @@ class BatchingUdpSocket(UdpSocket):
         self._any = remote is None and self.local[0] in {"0.0.0.0", "::"}  # noqa: S104 -- asked, not bound
         self._locals: dict[bytes, Address] = {}  # IP_PKTINFO's octets -> local address
         self._gone: set[Address] = set()  # local addresses that were ours when something came to them
-        self._ancillary: dict[tuple[int, Address | None, int, bool], Ancillary] = {}
+        self._ways: dict[tuple[int, Address | None, int, Address], tuple[Ancillary, Any]] = {}
+        self._last_source: Any = None  # of the last datagram that came, as the socket call has it, and what that means
+        self._last_remote: Address = ("", 0)
+        self._last_ancillary: Ancillary = []
+        self._last_read: tuple[int, Address, int] = (0, self.local, 0)  # segment, local address, ECN
         self._errors_wait = False  # the error queue may hold something that recvmsg() no longer mentions
         self._ancillary_size = 4 * socket.CMSG_SPACE(_PKTINFO6.size)
         self._configure()
@@ -180,6 +184,20 @@ class BatchingUdpSocket(UdpSocket):
         except OSError as error:
             self._raise_queued(arrival, error)
             return False
+        if source != self._last_source:  # mostly everything is as it was
+            self._last_remote = source if len(source) == 2 else plain_address(source)
+            self._last_source = source
+        if ancillary != self._last_ancillary:
+            self._last_read = self._read_ancillary(ancillary)
+            self._last_ancillary = ancillary
+        segment, arrival.local, arrival.ecn = self._last_read
+        arrival.length = length
+        arrival.segment = segment if segment < length else 0
+        arrival.remote = self._last_remote
+        return True
+
+    def _read_ancillary(self, ancillary: Ancillary) -> tuple[int, Address, int]:
+        """Octets of each datagram (0: there is one), the local address, the ECN bits."""
         segment = ecn = 0
         local = self.local
         for level, kind, data in ancillary:
@@ -189,12 +207,7 @@ class BatchingUdpSocket(UdpSocket):
                 local = self._locals.get(data) or self._learn_local(kind, data)
             elif kind == 1 or kind == 67:  # noqa: PLR1714 -- IP_TOS (1 octet), IPV6_TCLASS (an int)
                 ecn = (data[0] if len(data) == 1 else _INT.unpack(data)[0]) & _ECN
-        arrival.length = length
-        arrival.segment = segment if segment < length else 0
-        arrival.remote = source if len(source) == 2 else plain_address(source)
-        arrival.local = local
-        arrival.ecn = ecn
-        return True
+        return segment, local, ecn
 
     def _learn_local(self, kind: int, data: bytes) -> Address:
         """The local address of an IP_PKTINFO or IPV6_PKTINFO."""
@@ -247,7 +260,7 @@ class BatchingUdpSocket(UdpSocket):
         """
         total = len(data)
         if not segment or total <= segment:
-            self._send_one(data, remote, local, ecn)
+            self._send_message(data, 0, remote, local, ecn)
         elif self.max_datagrams == 1:
             super().send(data, segment, remote, local, ecn)
         else:
@@ -275,11 +288,10 @@ class BatchingUdpSocket(UdpSocket):
     def _send_message(self, data: memoryview, segment: int, remote: Address, local: Address | None, ecn: int) -> None:
         if not self._any or (self._gone and local in self._gone):
             local = None
-        key = (segment, local, ecn, ":" in remote[0])
-        ancillary = self._ancillary.get(key)
-        if ancillary is None:
-            ancillary = self._make_ancillary(key)
-        target = None if self._remote is not None else self._target(remote)
+        way = self._ways.get((segment, local, ecn, remote))
+        if way is None:
+            way = self._make_way(segment, local, ecn, remote)
+        ancillary, target = way
         try:
             self._socket.sendmsg((data,), ancillary, 0, target)
         except (BlockingIOError, InterruptedError):
@@ -301,8 +313,9 @@ class BatchingUdpSocket(UdpSocket):
             except InterruptedError:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
-    def _make_ancillary(self, key: tuple[int, Address | None, int, bool]) -> Ancillary:
-        segment, local, ecn, v6 = key
+    def _make_way(self, segment: int, local: Address | None, ecn: int, remote: Address) -> tuple[Ancillary, Any]:
+        """The ancillary data and the address of a sendmsg(), kept for the next one."""
+        v6 = ":" in remote[0]
         made: Ancillary = []
         if segment:
             made.append((socket.IPPROTO_UDP, numbers.UDP_SEGMENT, _SEGMENT.pack(segment)))
@@ -316,10 +329,10 @@ class BatchingUdpSocket(UdpSocket):
         elif local is not None:
             source = socket.inet_pton(socket.AF_INET, local[0])
             made.append((socket.IPPROTO_IP, numbers.IP_PKTINFO, _PKTINFO4.pack(0, source, bytes(4))))
-        if len(self._ancillary) >= _CACHE:
-            self._ancillary.clear()
-        self._ancillary[key] = made
-        return made
+        if len(self._ways) >= _CACHE:
+            self._ways.clear()
+        way = self._ways[segment, local, ecn, remote] = made, None if self._remote is not None else self._target(remote)
+        return way
 
     def _route_mtu(self, remote: Address) -> int:
         """What the kernel's route says, asked through a throw-away connected socket: nothing is sent."""

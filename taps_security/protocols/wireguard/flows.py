@@ -279,7 +279,7 @@ class InnerStack(LayeredStack):
                 if padded > size:
                     break
                 most = count + 1  # only the last of a run may be shorter
-            part = _alike(messages, most - count)
+            part = messages if len(messages) == 1 else _alike(messages, most - count)
             writer.write_all(part, view, at, stride, padded)
             self._took(len(part), None)
             self._waiting -= (length - writer.overhead + _COUNTED) * len(part)

@@ -29,13 +29,24 @@ from .keys import INITIAL_CHAINING_KEY, SymmetricState, read_initiation_untruste
 from .limits import COOKIE_LIFETIME, LOADED_ABOVE, LOADED_FOR, MAX_SOURCES, SOURCE_BURST, SOURCE_RATE
 from .peers import TunnelState
 from .reasons import Reason
-from .wire import INITIATION, MAC_SIZE, RESPONSE, CookieReply, Initiation, message_type_untrusted, parse_untrusted
+from .wire import (
+    INITIATION,
+    MAC_SIZE,
+    RESPONSE,
+    TRANSPORT,
+    TRANSPORT_MIN_SIZE,
+    CookieReply,
+    Initiation,
+    message_type_untrusted,
+    parse_untrusted,
+)
 
 __all__ = ["Cookies", "LoadMeter", "SourceRates", "WireGuardScreener"]
 
 Accept = Callable[[OpenedInitiation, float], SecurityStack]
 
 _NO_MAC = bytes(MAC_SIZE)
+_TRANSPORT = bytes((TRANSPORT, 0, 0, 0))
 
 
 class LoadMeter:
@@ -155,6 +166,8 @@ class WireGuardScreener:
 
     def route_of(self, datagram: memoryview) -> Hashable | None:
         """The receiver's index that a response, a cookie reply or transport data carries."""
+        if datagram[:4] == _TRANSPORT and len(datagram) >= TRANSPORT_MIN_SIZE:
+            return ROUTE, bytes(datagram[4:8])
         kind = message_type_untrusted(datagram)
         if kind <= INITIATION:
             return None

@@ -354,7 +354,8 @@ class WireGuardStack(InnerStack):
         out.segment = stride if count > 1 else 0
         self._keepalive = False
         self._timers.sent(now, data=size > 0)
-        self._take_ends()
+        if self._queue:
+            self._take_ends()
         if self._blocked and self._waiting <= LOW_WATER:
             self.events += [FlowWritable(flow) for flow in self._blocked]
             self._blocked = ()
