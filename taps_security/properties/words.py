@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NoReturn, TypeVar
 
@@ -20,8 +20,17 @@ def _shown(value: object) -> str:
     """Short, and never the octets of anything that might be secret."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"{len(value)} octets"
+    if _holds_octets(value):
+        return f"a {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _holds_octets(value: object) -> bool:
+    """A table of whatever, or a list with octets in it."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(isinstance(one, bytes | bytearray | memoryview) or _holds_octets(one) for one in value)
+    return isinstance(value, Mapping)
 
 
 def listed(words: Iterable[str]) -> str:

@@ -31,6 +31,9 @@ def test_an_error_names_property_value_and_expectation() -> None:
 
 def test_octets_and_long_values_are_not_shown() -> None:
     refused("key: 32 octets was given", words.refuse, "key", b"x" * 32, "")
+    refused("key: a dict was given", words.refuse, "key", {"private_key": "x" * 44}, "")
+    refused("keys: a list was given", words.refuse, "keys", ["a", (1, b"x" * 32)], "")
+    refused("pair: ('host', 70000) was given", words.refuse, "pair", ("host", 70_000), "")
     with pytest.raises(ConfigurationError) as caught:
         words.refuse("name", "x" * 1000, "less")
     assert len(str(caught.value)) < 130
