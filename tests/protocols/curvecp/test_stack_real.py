@@ -46,18 +46,18 @@ async def test_a_flood_of_hellos_costs_no_state_and_stops_no_transfer(no_leaks) 
     await client.until(lambda: client.found(HandshakeConfirmed))
     tables = [server.endpoint._by_path, server.endpoint._by_route, server.endpoint._members, server.endpoint._paths]
     before = [len(table) for table in tables]
-    client.send(DATA, 0, SendOptions(end=True))
+    client.send(DATA * 4, 0, SendOptions(end=True))
     sent = 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
         flood.setblocking(False)
         while not client.ends and not client.ended:
             (hello,) = Pair().client.take()
-            for datagram in (hello, hello[:-1] + b"x", os.urandom(224), hello[:223]):
+            for datagram in (hello, hello[:-1] + bytes((hello[-1] ^ 1,)), os.urandom(224), hello[:223]):
                 flood.sendto(datagram, server.address)
                 sent += 1
             await asyncio.sleep(0)
             assert all(len(table) <= size for table, size in zip(tables, before, strict=True))
-        assert client.data[0] == DATA
+        assert client.data[0] == DATA * 4
         cookies = 0
         while True:
             try:
