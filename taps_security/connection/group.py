@@ -5,12 +5,13 @@
                            +----FlowOpened--> a new Connection, for whoever takes it
 
 Closing one Connection leaves the others as they are. When the last has gone, whoever made the group decides what
-becomes of its stack.
+becomes of its stack. Datagrams have no end that a peer could tell, so of the flows that it opened so many are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,8 @@ from .state import ConnectionState
 
 if TYPE_CHECKING:
     from .tunnel import Tunnel
+
+FLOWS_OF_THE_PEER = 1000  # which it opened; one more ends the one that was silent the longest
 
 _OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed, SoftError)
 _ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
@@ -172,6 +175,7 @@ class Group:
         self._on_ended = ended
         self._properties = properties
         self._flows: dict[FlowId, Flow] = {}
+        self._theirs: OrderedDict[FlowId, Flow] = OrderedDict()  # opened by the peer; heard of lately stands behind
 
     def __repr__(self) -> str:
         return f"<Group of {len(self._flows)} over {self.log.report().stack}>"
@@ -187,6 +191,7 @@ class Group:
         """A flow has ended."""
         if self._flows.get(flow.flow) is flow:
             del self._flows[flow.flow]
+            self._theirs.pop(flow.flow, None)
             if not self._flows and not self.ended:
                 self._on_idle(self)
 
@@ -236,10 +241,12 @@ class Group:
         kind = type(event)
         if kind is Received:
             flow = self._flows.get(event.flow)  # type: ignore[union-attr]
-            if flow is not None:
-                flow._handle(event)
-            else:
+            if flow is None:
                 event.chunks.clear()  # type: ignore[union-attr]
+                return
+            if event.flow in self._theirs:  # type: ignore[union-attr]
+                self._theirs.move_to_end(event.flow)  # type: ignore[union-attr]
+            flow._handle(event)
         elif kind in _OF_ONE_FLOW:
             flow = self._flows.get(event.flow)  # type: ignore[union-attr]
             if flow is not None:
@@ -254,9 +261,13 @@ class Group:
             self._security(event)  # type: ignore[arg-type]
 
     def _opened(self, event: FlowOpened) -> None:
-        flow = self._add(event.flow, event.remote, Flow)
+        flow = self._theirs[event.flow] = self._add(event.flow, event.remote, Flow)
         if not self._taker(flow, event):
             flow.abort()
+        elif len(self._theirs) > FLOWS_OF_THE_PEER:
+            silent = next(iter(self._theirs.values()))
+            text = "ended for a younger flow of the same peer: it was silent the longest"
+            silent.abort(ConnectionLost(text, reason=Reason.OVERLOADED))
 
     def _security(self, event: SecurityEvent) -> None:
         self.log.add(self._loop.time(), event)
@@ -269,6 +280,7 @@ class Group:
         flows = tuple(self._flows.values())
         if self.ended:
             self._flows.clear()
+            self._theirs.clear()
             self._answerer.close()
         for flow in flows:
             flow._handle(event)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -291,8 +292,9 @@ class Tunnel:
             raise LocalError("packets(): somebody takes the packets of this tunnel already")
         self._packets = Packets(self, self._engine)
         self.use()
-        for group in self._groups.values():
-            self._packets.join(group)
+        for group in tuple(self._groups.values()):
+            with suppress(LocalError):  # its stack is just ending
+                self._packets.join(group)
         return self._packets
 
     def left(self, packets: Packets) -> None:

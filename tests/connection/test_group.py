@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import taps_security as taps
-from taps_security.connection.group import Flow, Group
+from taps_security.connection.group import FLOWS_OF_THE_PEER, Flow, Group
 from taps_security.observe.security import SecurityLog
 from taps_security.simulation import Network
 from taps_security.stack.asks import Ask, AskWithdrawn, VerifyKey
@@ -180,6 +180,29 @@ async def test_who_takes_what_the_peer_opens(wanted: bool) -> None:
         assert flow.state is taps.ConnectionState.CLOSED
         assert not len(bench.group)
         assert bench.told == ["idle"]
+
+
+async def test_of_the_flows_that_the_peer_opened_so_many_are_kept() -> None:
+    bench = Bench()
+    bench.happen(HandshakeComplete({}))
+    ours = bench.open()
+    first, last = 1000, 1000 + FLOWS_OF_THE_PEER
+    for number in range(first, last):
+        bench.happen(FlowOpened(number, FlowKind.DATAGRAM, FlowAddress(("10.0.0.2", number))), Received(number, [b"x"]))
+    assert not bench.stack.calls
+    bench.happen(Received(first, [b"still here"]))
+    bench.happen(FlowOpened(last, FlowKind.DATAGRAM, FlowAddress(("10.0.0.2", 1))))
+    assert bench.stack.calls == [("reset", first + 1)]
+    error = bench.taken[1].error
+    assert isinstance(error, ConnectionLost)
+    assert error.reason is taps.Reason.OVERLOADED
+    assert len(bench.group._theirs) == FLOWS_OF_THE_PEER
+    for flow in (ours, bench.taken[0], bench.taken[-1]):
+        assert flow.state is taps.ConnectionState.ESTABLISHED
+    for flow in bench.taken:
+        flow.abort()
+    assert not bench.group._theirs
+    assert len(bench.group) == 1
 
 
 async def test_the_end_of_the_stack_is_the_end_of_every_flow() -> None:
@@ -403,6 +426,32 @@ def test_fresh_keys_are_for_all_flows() -> None:
             with pytest.raises(taps.LocalError, match="ended"):
                 await clone.update_keys()
             await ask(client, server)
+
+    play(scenario)
+
+
+def test_a_service_whose_clients_never_say_goodbye_goes_on() -> None:
+    async def scenario(network: Network) -> None:
+        async def echo(connection: taps.Connection) -> None:
+            async for message in connection:
+                await connection.send(message.data)
+
+        listener = await Site(network, "server", "client").listen()
+        serving = asyncio.ensure_future(listener.serve(echo))
+        client = Site(network, "client", "server")
+        faithful = await client.connect("server")
+        for number in range(FLOWS_OF_THE_PEER + 200):
+            short = await client.connect("server")
+            await short.send(b"%d" % number)
+            assert (await short.receive(timeout=1)).data == b"%d" % number
+            short.abort()
+            if number % 100 == 0:
+                await faithful.send(b"still here")
+                assert (await faithful.receive(timeout=1)).data == b"still here"
+        assert len(listener._handlers) <= FLOWS_OF_THE_PEER + 1
+        await faithful.close()
+        serving.cancel()
+        await asyncio.wait([serving])
 
     play(scenario)
 
