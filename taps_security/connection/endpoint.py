@@ -430,31 +430,33 @@ class Endpoint:
     def _screen(self, datagram: memoryview, path: PathId | None) -> None:
         """Nobody's datagram: what a screener says of it."""
         arrival, known = self._arrival, path is not None
-        for screener, make in tuple(self._screeners):
-            if screener.recognise(datagram) is not Match.YES:
-                continue
-            if path is None:
-                path = self._paths.name(PathFacts(arrival.local, arrival.remote, mtu=SCREENING_MTU))
-            facts, load = self._paths.facts(path), Load(len(self._establishing), self._max_establishing)
-            try:
-                verdict = screener.screen(datagram, path, facts, load, self._loop.time())
-                if isinstance(verdict, NotOurs):
+        try:
+            for screener, make in tuple(self._screeners):
+                if screener.recognise(datagram) is not Match.YES:
                     continue
-                if isinstance(verdict, Create):
-                    self._create(screener, make, verdict, facts)
-                elif isinstance(verdict, HandOver):
-                    self._adopt(verdict)
-                elif isinstance(verdict, Reply):
-                    self._reply(verdict.datagram, len(datagram))
-                elif isinstance(verdict, Drop):
-                    self.noise[verdict.reason] += 1
-            except TapsError as error:
-                self.noise[str(error.reason.value)] += 1
-            break
-        else:
-            self.noise["nobody's"] += 1
-        if path is not None and not known and path not in self._by_path:
-            self._paths.forget(path)
+                if path is None:
+                    path = self._paths.name(PathFacts(arrival.local, arrival.remote, mtu=SCREENING_MTU))
+                facts, load = self._paths.facts(path), Load(len(self._establishing), self._max_establishing)
+                try:
+                    verdict = screener.screen(datagram, path, facts, load, self._loop.time())
+                    if isinstance(verdict, NotOurs):
+                        continue
+                    if isinstance(verdict, Create):
+                        self._create(screener, make, verdict, facts)
+                    elif isinstance(verdict, HandOver):
+                        self._adopt(verdict)
+                    elif isinstance(verdict, Reply):
+                        self._reply(verdict.datagram, len(datagram))
+                    elif isinstance(verdict, Drop):
+                        self.noise[verdict.reason] += 1
+                except TapsError as error:
+                    self.noise[str(error.reason.value)] += 1
+                break
+            else:
+                self.noise["nobody's"] += 1
+        finally:
+            if path is not None and not known and path not in self._by_path:
+                self._paths.forget(path)
 
     def _adopt(self, verdict: HandOver) -> None:
         """A screener opened what is for a stack that exists."""

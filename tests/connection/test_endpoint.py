@@ -128,6 +128,14 @@ def test_screened_addresses_leave_no_trace(bench: Bench) -> None:
     assert not len(bench.endpoint._paths)
 
 
+def test_a_screener_that_fails_leaves_no_trace(bench: Bench) -> None:
+    bench.serve(StubScreener({b"x": ZeroDivisionError()}))
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            bench.arrive(b"x", remote=ELSEWHERE)
+    assert not len(bench.endpoint._paths)
+
+
 def test_half_open_stacks_are_bounded_and_load_is_told(bench: Bench) -> None:
     screener = bench.serve(max_establishing=3)
     for number in range(5):
