@@ -260,6 +260,7 @@ class WireGuardRecord:
         first = number = state.number
         if now >= state.hard_at or number + count > state.hard_number:
             self._refuse(state, now)
+        state.number = behind = first + count  # before anything is sealed: whatever fails, none comes again
         places = layout(slab, stride, count)
         buffer, index = slab.buffer, state.index
         encrypt = (state.aead or state.cipher()).encrypt_into
@@ -274,9 +275,7 @@ class WireGuardRecord:
             view = slab.view
             _write_header(buffer, start, TRANSPORT, index, number)
             encrypt(_nonce(number), view[start + HEADER : end], None, view[start + HEADER : end + TAG])
-            number += 1
-        state.number = number
-        if now >= state.soft_at or number >= state.soft_number:
+        if now >= state.soft_at or behind >= state.soft_number:
             kind_of_limit = LimitKind.TIME if now >= state.soft_at else LimitKind.PACKETS
             state.soft_at, state.soft_number = _NEVER, _NO_LIMIT  # told once
             self._report(KeyExpiring(key, Direction.SEND, kind_of_limit))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,28 @@ def test_nonces_never_repeat() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- replay
+def test_no_nonce_comes_again_after_sealing_failed_in_the_middle() -> None:
+    sender, receiver = pair()
+    assert sender._send is not None
+    cipher = sender._send.cipher()
+    calls = []
+
+    class Failing:
+        def encrypt_into(self, nonce: bytes, data: Any, associated: Any, into: Any) -> int:
+            calls.append(nonce)
+            if len(calls) == 3:
+                raise MemoryError
+            return cipher.encrypt_into(nonce, data, associated, into)
+
+    sender._send.aead = Failing()  # type: ignore[assignment]
+    with pytest.raises(MemoryError):
+        sealed(sender, *[bytes(32)] * 5)
+    datagram = sealed(sender, bytes(32))
+    assert calls[-1] not in calls[:-1]
+    assert number_of(datagram) == 5
+    assert opened(receiver, datagram) == [bytes(32)]
+
+
 def test_the_same_datagram_opens_once() -> None:
     sender, receiver = pair()
     data = [sealed(sender, bytes((number,))) for number in range(20)]
