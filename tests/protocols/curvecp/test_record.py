@@ -196,7 +196,7 @@ def test_the_newest_datagram_says_where_the_peer_is() -> None:
     open_all(receiver, [datagrams[2]], path=2)
     assert events(receiver) == [KeyConfirmed(STREAM), PeerMoved(1, 2)]
     open_all(receiver, [datagrams[1]], path=1)  # older: it was on its way
-    open_all(receiver, [datagrams[3][:-1] + b"x"], path=3)
+    open_all(receiver, [datagrams[3][:-1] + bytes((datagrams[3][-1] ^ 1,))], path=3)
     open_all(receiver, [datagrams[2]], path=3)
     assert not events(receiver)
     open_all(receiver, [datagrams[3]], path=3)
