@@ -14,8 +14,10 @@ from ..stack.errors import ConnectionLost, Reason
 from ..stack.events import (
     CloseKind,
     CloseTransport,
+    HandshakeComplete,
     PathId,
     PathNews,
+    PeerMoved,
     Received,
     RouteIssued,
     RouteRetired,
@@ -28,6 +30,8 @@ from ..stack.stack import Inbound, SecurityStack, Transmit
 from ..transport.buffers import shared_buffers
 from ..transport.network import Address
 from ..transport.poller import poller_of
+
+_OF_OWNERS = frozenset({RouteIssued, RouteRetired, HandshakeComplete, PeerMoved})
 
 LINGER = 30.0  # seconds that a full socket may take none of a cleanly ended connection's last octets
 
@@ -64,7 +68,7 @@ class Owner(Protocol):
     """Who gave a driver its datagram paths, and hands datagrams to it: an endpoint."""
 
     def heard(self, driver: Driver, event: StackEvent) -> None:
-        """A rare event of the stack: its routes, the end of its handshake, a path that was validated."""
+        """A rare event of the stack: its routes, the end of its handshake, where its peer is now."""
 
 
 class Driver:
@@ -252,7 +256,7 @@ class Driver:
                         self._terminated = True
                         self._last = event  # type: ignore[assignment]
                     else:
-                        if self.owner is not None:
+                        if kind in _OF_OWNERS and self.owner is not None:
                             self.owner.heard(self, event)
                         if kind is not RouteIssued and kind is not RouteRetired:
                             sink(event)

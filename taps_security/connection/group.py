@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 FLOWS_OF_THE_PEER = 1000  # which it opened; one more ends the one that was silent the longest
 
-_OF_ONE_FLOW = (Received, FlowWritable, FlowSent, FlowClosed, SoftError)
+_OF_ONE_FLOW = frozenset({FlowWritable, FlowSent, FlowClosed, SoftError})
 _ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
 
 Taker = Callable[["Flow", FlowOpened], bool]  # False: nobody wants it

@@ -26,6 +26,8 @@ class Direction(Enum):
     SEND = "send"
     RECEIVE = "receive"
 
+    __hash__ = object.__hash__  # a member is one object: Enum's own hash is a Python function
+
 
 class Stage(IntEnum):
     """How far the handshake was when a key was agreed."""
@@ -51,6 +53,8 @@ class LimitKind(Enum):
     BYTES = "bytes"
     PACKETS = "packets"
     FAILED_OPENINGS = "failed openings"
+
+    __hash__ = object.__hash__
 
 
 @frozen
