@@ -8,7 +8,16 @@ from taps_security.inner.icmp import build_echo
 from taps_security.protocols.wireguard.limits import REKEY_TIMEOUT, RETRY_JITTER
 from taps_security.protocols.wireguard.record import OVERHEAD
 from taps_security.stack.errors import LocalError
-from taps_security.stack.events import CloseKind, Direction, HandshakeComplete, KeyReady, PathValidated, Terminated
+from taps_security.stack.events import (
+    CloseKind,
+    Direction,
+    HandshakeComplete,
+    KeyReady,
+    PathNews,
+    PathValidated,
+    Terminated,
+)
+from taps_security.stack.layers import PathFacts
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS, Inbound, SendOptions
 from tests.protocols.wireguard.world import INNER, PUBLIC, End, World, connected, generation
 
@@ -61,6 +70,22 @@ def test_an_answer_to_a_handshake_between_data_costs_none_of_it() -> None:
     assert len(one) == len(two) == len(forged) == 92
     world.b.receive(one + forged + two, segment=92)
     assert [text.strip() for texts in world.b.messages.values() for text in texts] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("mtu", [1, 548, 1199, 1200])
+def test_no_report_makes_messages_shorter_than_every_path_takes(mtu: int) -> None:
+    """Anybody can send an ICMP message about datagrams of ours; they go on in a size that is of use."""
+    world, flow, _ = connected()
+    stack = world.a.stack
+    assert stack is not None
+    stack.path_news(stack.path, PathNews.MTU, mtu, world.now)
+    assert stack.message_limit(flow) == 1200 - OVERHEAD - 28
+    world.a.send(flow, bytes(1200 - OVERHEAD - 28))
+    assert len(world.a.out[-1]) == 1200
+    stack.path_added(9, PathFacts(stack._facts[stack.path].local, ("192.0.2.9", 1), mtu=1000), world.now)
+    stack.migrate(9, world.now)
+    stack.path_news(9, PathNews.MTU, mtu, world.now)
+    assert stack.message_limit(flow) == max(1000, mtu) - OVERHEAD - 28  # a link that is known to be narrow stays so
 
 
 # ------------------------------------------------------------------------------------------------------------- timers

@@ -32,4 +32,5 @@ PADDING: Final = 16  # octets, §5.4.6
 STAGED: Final = 128  # messages that wait for a handshake, as the Linux driver does
 HIGH_WATER: Final = 512 * 1024  # octets that wait for the socket before send() takes no more
 LOW_WATER: Final = 128 * 1024  # when it takes some again
+BASE_MTU: Final = 1200  # octets of a datagram that every path takes (RFC 8899 §5.1.2): no report makes one narrower
 MAX_RUN: Final = 65_507  # octets of one run of datagrams: what one UDP datagram over IPv4 carries

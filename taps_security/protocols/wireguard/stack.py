@@ -39,7 +39,7 @@ from ...stack.stack import DEFAULT_SEND_OPTIONS, Inbound, Transmit
 from .delivery import Timer, Timers
 from .flows import NEVER, OURS, InnerStack, Shared
 from .handshake import HANDSHAKE_KEY, ROUTE, OpenedInitiation, WireGuardHandshake
-from .limits import LOW_WATER, STAGED
+from .limits import BASE_MTU, LOW_WATER, STAGED
 from .record import OVERHEAD, WireGuardRecord
 from .wire import INITIATION, INITIATION_SIZE
 
@@ -172,11 +172,13 @@ class WireGuardStack(InnerStack):
             self._measure()
 
     def path_news(self, path: PathId, news: PathNews, value: int, now: float) -> None:
-        """A narrower path makes messages shorter. Unreachable is a rumour: the handshake is tried again anyway."""
+        """A narrower path makes messages shorter, within reason: anybody can forge a report. That a peer is unreachable
+        is a rumour: the handshake is tried again anyway."""
         if news is PathNews.GONE:
             self._facts.pop(path, None)
         elif news is PathNews.MTU and path in self._facts:
-            self._facts[path].mtu = value
+            facts = self._facts[path]
+            facts.mtu = max(value, min(facts.mtu, BASE_MTU))
             self._measure()
 
     def _measure(self) -> None:
