@@ -57,6 +57,27 @@ def test_messages_arrive_in_order_at_their_flows(verify: bool, payloads: list[tu
     assert len(theirs.flows.opened) == len(expected)
 
 
+@given(
+    odd=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 27), st.integers(1, 255)), max_size=2),
+    cut=st.integers(0, 12),
+)
+def test_a_run_is_taken_as_its_packets_are_one_by_one(odd: list[tuple[int, int, int]], cut: int) -> None:
+    """Six datagrams of one flow and one length, in some of which an octet of the headers is another, the last cut."""
+    run = [bytearray(udp(bytes([number]) * 40, (53, 4000))) for number in range(6)]
+    for number, at, mask in odd:
+        run[number][at] ^= mask
+    packets = [bytes(packet) for packet in (*run[:-1], run[-1][: len(run[-1]) - cut])]
+    together, apart = Peer(verify=False), Peer(verify=False)
+    for peer in (together, apart):
+        peer.open((THEIRS, 53), ("", 4000))
+    together.flows.receive([memoryview(packet) for packet in packets], 0.0)
+    for packet in packets:
+        apart.flows.receive([memoryview(packet)], 0.0)
+    assert together.flows.received == apart.flows.received
+    assert together.flows.dropped == apart.flows.dropped
+    assert together.flows.replies == apart.flows.replies
+
+
 def test_payloads_are_views_into_what_came() -> None:
     """One slice for each packet, and no copy."""
     peer = Peer()
