@@ -26,16 +26,23 @@ WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 -- asked, not bound
 class Member:
     """A driver on an endpoint, and what leads to it."""
 
-    __slots__ = ("current", "doors", "driver", "left", "newest", "route_of", "routes")
+    __slots__ = ("current", "doors", "driver", "establishing", "left", "newest", "route_of", "routes")
 
-    def __init__(self, driver: Driver, route_of: Callable[[memoryview], Hashable | None] | None = None) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.route_of = route_of  # of the screener that let it in
+        self.route_of: Callable[[memoryview], Hashable | None] | None = None  # of the screener that let it in
+        self.establishing: OrderedDict[Member, None] | None = None  # where it stands until it is established
         self.doors: OrderedDict[PathId, Door] = OrderedDict()
         self.left: list[PathId] = []  # paths whose doors are closed already: the driver is leaving
         self.routes: set[Hashable] = set()
         self.current: Door | None = None  # the one that it sent by last
         self.newest: Door | None = None  # the one by which its peer was seen last to have moved
+
+    def established(self) -> None:
+        """Its handshake is complete, or it is over."""
+        if self.establishing is not None:
+            self.establishing.pop(self, None)
+            self.establishing = None
 
 
 class Outlet:

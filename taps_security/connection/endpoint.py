@@ -41,6 +41,17 @@ _NOBODY = ("", 0)
 _EMPTY = memoryview(b"")
 
 
+class _Served:
+    """A screener at work. `establishing`: stacks that it let in and that are not established yet, the oldest first."""
+
+    __slots__ = ("claims", "establishing", "make", "most", "route_of", "screener")
+
+    def __init__(self, screener: DatagramScreener, make: MakeDriver, claims: Sequence[bytes], most: int) -> None:
+        self.screener, self.make, self.claims, self.most = screener, make, claims, most
+        self.route_of: RouteOf = screener.route_of
+        self.establishing: OrderedDict[Member, None] = OrderedDict()
+
+
 class Endpoint:
     """One local datagram socket. Once it had a stack or a screener it closes when the last of them has left.
 
@@ -70,10 +81,7 @@ class Endpoint:
         self._lingering: OrderedDict[int, tuple[Linger, Member]] = OrderedDict()  # with who left it behind
         self._linger_timer: asyncio.TimerHandle | None = None
         self._route_of: Counter[RouteOf] = Counter()  # each with the number of those who need it
-        self._screeners: list[tuple[DatagramScreener, MakeDriver]] = []
-        self._claims: dict[DatagramScreener, Sequence[bytes]] = {}
-        self._establishing: OrderedDict[Member, DatagramScreener] = OrderedDict()
-        self._max_establishing = 0
+        self._screeners: list[_Served] = []
         self.noise: Counter[str] = Counter()  # datagrams that led to nothing, by reason
         self.dropped = 0  # unfinished stacks dropped for younger ones
         self.closed = False
@@ -101,7 +109,7 @@ class Endpoint:
     @property
     def half_open(self) -> int:
         """Stacks that a screener created and that are not established yet."""
-        return len(self._establishing)
+        return sum([len(served.establishing) for served in self._screeners])
 
     @property
     def stacks(self) -> int:
@@ -143,29 +151,28 @@ class Endpoint:
     ) -> None:
         """Let `screener` look at datagrams that nobody claims and that begin with one of `claims`.
 
-        `make` puts a driver around each stack that it accepts. At most `max_establishing` stacks of the endpoint are
-        unfinished at a time: one more drops the oldest of them. ConfigurationError if another screener's claims
-        overlap: whose a datagram is could not be told.
+        `make` puts a driver around each stack that it accepts. At most `max_establishing` of its stacks are unfinished
+        at a time: one more drops the oldest of them. ConfigurationError if another screener's claims overlap: whose a
+        datagram is could not be told.
         """
-        for other in self._claims.values():
+        for other in self._screeners:
             for one in claims:
-                if any(one.startswith(theirs) or theirs.startswith(one) for theirs in other):
+                if any(one.startswith(theirs) or theirs.startswith(one) for theirs in other.claims):
                     raise ConfigurationError(
                         f"listen(): two protocols on port {self.local[1]} would both take datagrams that begin with "
                         f"{one.hex() or 'anything'}; give one of them a port of its own"
                     )
-        self._screeners.append((screener, make))
-        self._claims[screener] = claims
-        self._max_establishing = max_establishing
-        self.read_routes(screener.route_of)
+        self._screeners.append(_Served(screener, make, claims, max_establishing))
+        self.read_routes(self._screeners[-1].route_of)
 
     def stop_serving(self, screener: DatagramScreener) -> None:
         """`screener` accepts nothing more. Its unfinished stacks are aborted, the others live on."""
-        if self._claims.pop(screener, None) is not None:
-            self._screeners = [entry for entry in self._screeners if entry[0] is not screener]
-            self._read_no_more(screener.route_of)
-        for member in [member for member, theirs in self._establishing.items() if theirs is screener]:
-            self._abort(member, LocalError("the listener is stopped", reason=Reason.CANCELLED))
+        stopped = [served for served in self._screeners if served.screener is screener]
+        self._screeners = [served for served in self._screeners if served.screener is not screener]
+        for served in stopped:
+            self._read_no_more(served.route_of)
+            for member in tuple(served.establishing):
+                self._abort(member, LocalError("the listener is stopped", reason=Reason.CANCELLED))
         self.close_if_unused()
 
     def issue_id(self, kind: str, length: int) -> bytes:
@@ -205,10 +212,12 @@ class Endpoint:
     def _facts(self, local: Address, remote: Address) -> PathFacts:
         return PathFacts(local, remote, mtu=self._socket.path_mtu(remote))
 
-    def _enter(self, driver: Driver, route_of: RouteOf | None = None) -> Member:
-        member = self._members[driver] = Member(driver, route_of)
-        if route_of is not None:
-            self.read_routes(route_of)
+    def _enter(self, driver: Driver, served: _Served | None = None) -> Member:
+        member = self._members[driver] = Member(driver)
+        if served is not None:
+            member.route_of, member.establishing = served.route_of, served.establishing
+            served.establishing[member] = None
+            self.read_routes(served.route_of)
         driver.owner = self
         return member
 
@@ -261,7 +270,7 @@ class Endpoint:
                 del self._by_route[event.route]
                 member.routes.discard(event.route)
         elif isinstance(event, HandshakeComplete):
-            self._establishing.pop(member, None)
+            member.established()
         elif isinstance(event, PeerMoved):
             member.newest = member.doors.get(event.new)
 
@@ -286,7 +295,7 @@ class Endpoint:
         if member.doors:
             return
         del self._members[member.driver]
-        self._establishing.pop(member, None)
+        member.established()
         for route in member.routes:
             if self._by_route.get(route) is member:
                 del self._by_route[route]
@@ -431,18 +440,19 @@ class Endpoint:
         """Nobody's datagram: what a screener says of it."""
         arrival, known = self._arrival, path is not None
         try:
-            for screener, make in tuple(self._screeners):
+            for served in tuple(self._screeners):
+                screener = served.screener
                 if screener.recognise(datagram) is not Match.YES:
                     continue
                 if path is None:
                     path = self._paths.name(PathFacts(arrival.local, arrival.remote, mtu=SCREENING_MTU))
-                facts, load = self._paths.facts(path), Load(len(self._establishing), self._max_establishing)
+                facts, load = self._paths.facts(path), Load(len(served.establishing), served.most)
                 try:
                     verdict = screener.screen(datagram, path, facts, load, self._loop.time())
                     if isinstance(verdict, NotOurs):
                         continue
                     if isinstance(verdict, Create):
-                        self._create(screener, make, verdict, facts)
+                        self._create(served, verdict, facts)
                     elif isinstance(verdict, HandOver):
                         self._adopt(verdict)
                     elif isinstance(verdict, Reply):
@@ -480,21 +490,20 @@ class Endpoint:
         except OSError:  # full or unreachable: whoever wants the answer asks again
             self.noise["answer not sent"] += 1
 
-    def _create(self, screener: DatagramScreener, make: MakeDriver, verdict: Create, facts: PathFacts) -> None:
-        driver = make(screener.accept(verdict.seed, self._loop.time()), facts)
+    def _create(self, served: _Served, verdict: Create, facts: PathFacts) -> None:
+        driver = served.make(served.screener.accept(verdict.seed, self._loop.time()), facts)
         if driver is None:
             self.noise["no room"] += 1
             return
-        member = self._enter(driver, screener.route_of)
-        self._establishing[member] = screener
+        member = self._enter(driver, served)
         facts.mtu = self._socket.path_mtu(facts.remote)
         facts.validated = verdict.validated
         path = self._open_path(member, facts)
         for route in verdict.routes:
             self._issue_route(member, RouteIssued(route))
         driver.start(path, facts, member.doors[path])
-        if len(self._establishing) > self._max_establishing:
+        if len(served.establishing) > served.most:
             self.dropped += 1
-            oldest = next(iter(self._establishing))
+            oldest = next(iter(served.establishing))
             lost = ConnectionLost("dropped for younger ones: too many are unfinished", reason=Reason.OVERLOADED)
             self._abort(oldest, lost)

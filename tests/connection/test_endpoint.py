@@ -10,7 +10,7 @@ import pytest
 from taps_security.connection.endpoint import LINGERING_ENDS, PATHS_PER_STACK, RUNS_PER_TURN
 from taps_security.stack.errors import ConfigurationError, LocalError, PeerMisbehaved, Reason
 from taps_security.stack.events import PathNews, PeerMoved, RouteIssued, RouteRetired
-from taps_security.stack.screening import Create, HandOver
+from taps_security.stack.screening import Create, HandOver, Match
 from tests.connection.datagrams import ELSEWHERE, HERE, THERE, Bench, StubScreener, StubStack
 
 
@@ -157,6 +157,22 @@ def test_claims_that_overlap_fail_before_anything_is_served(bench: Bench) -> Non
     screener = bench.serve(claims=(b"b", b"d"))
     bench.endpoint.stop_serving(screener)
     bench.serve(claims=(b"b",))
+
+
+def test_unfinished_stacks_of_one_protocol_push_out_none_of_another(bench: Bench) -> None:
+    calm = bench.serve(StubScreener({b"k": Create(b"kk")}), claims=(b"k",))
+    calm.recognise = lambda head: Match.YES if head[:1] == b"k" else Match.NO  # type: ignore[method-assign]
+    bench.arrive(b"k", remote=ELSEWHERE)
+    flooded = bench.serve(claims=(b"c",), max_establishing=2)
+    for port in range(10):
+        bench.arrive(b"c%d" % port, remote=("127.0.0.1", 4000 + port))
+    assert calm.stacks[0].error is None
+    assert [stack.error is None for stack in flooded.stacks] == [False] * 8 + [True] * 2
+    assert bench.endpoint.half_open == 3
+    assert bench.endpoint.dropped == 8
+    assert [load.limit for load in (*calm.loads, *flooded.loads[-1:])] == [1024, 2]
+    bench.endpoint.stop_serving(flooded)
+    assert bench.endpoint.half_open == 1
 
 
 def test_a_stack_for_which_there_is_no_room_is_never_started(bench: Bench) -> None:
