@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import taps_security as taps
+from taps_security.connection.group import FLOWS_OF_THE_PEER
 from taps_security.inner.limits import ECHOES_AT_ONCE, ECHOES_PER_SECOND, ERRORS_AT_ONCE, FLOWS_OF_A_PEER
 from taps_security.simulation import Network
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS
@@ -146,18 +147,13 @@ def test_flows_that_a_peer_opens_are_bounded() -> None:
     async def scenario(network: Network, client: Site, server: Site, rude: Rude, connection: taps.Connection) -> None:
         listener: Any = server.listener
         listener.backlog = 100_000
-        questions = [udp(b"?", (port, 7), source=CLIENT, to=SERVER) for port in range(10_000, 12_000)]
-        await rude.say(*questions)
-        (status,) = server.tunnel.status()
-        assert status["flows"] == FLOWS_OF_A_PEER
-        assert rude.dropped() == {"too many flows": 2000 - (FLOWS_OF_A_PEER - 1)}
-        (group,) = server.tunnel._groups.values()
-        for flow in tuple(group._flows.values()):
-            if flow.remote_endpoint != connection.local_endpoint:
-                flow.abort()
-        await asyncio.sleep(1)
-        (status,) = server.tunnel.status()
-        assert status["flows"] == 1
+        for begin in (10_000, 20_000):
+            await rude.say(*[udp(b"?", (port, 7), source=CLIENT, to=SERVER) for port in range(begin, begin + 2000)])
+            (status,) = server.tunnel.status()
+            assert status["flows"] == FLOWS_OF_THE_PEER < FLOWS_OF_A_PEER
+            assert len(server.stack._inner._flows) == FLOWS_OF_THE_PEER
+            assert len(listener._handlers) == FLOWS_OF_THE_PEER
+        assert len(server.heard) == 1 + 4000  # each was heard before it was ended for a younger one
 
     rudely(scenario)
 
