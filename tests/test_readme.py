@@ -42,13 +42,18 @@ def test_the_two_commands_stand_on_the_first_screen(project: Path) -> None:
         assert f"\n{target}:" in makefile
 
 
+def without_code(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 def test_links_lead_somewhere(project: Path) -> None:
     pages = [project / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
     pages += (project / "docs").rglob("*.md")
     broken = [
         f"{page.relative_to(project)}: {target}"
         for page in pages
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", without_code(page.read_text(encoding="utf-8")))
         if not (page.parent / target).exists()
     ]
     assert not broken
