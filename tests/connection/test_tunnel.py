@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,19 @@ def test_a_port_in_use_is_named() -> None:
         (await site.tunnel()).release()
 
     play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"stacks": ["tls"], "psk": taps.PreSharedKey("a key", bytes(32))}, "tls carries no inner packets"),
+        ({"stacks": ["wireguard"]}, r"tunnel\(\): no protocol stack .* lacks a credential"),
+    ],
+)
+async def test_only_packet_stacks_have_tunnels(how: Any, text: str) -> None:
+    security = taps.SecurityParameters(**how)
+    with pytest.raises(taps.ConfigurationError, match=text):
+        await taps.Preconnection(security_parameters=security).tunnel()
 
 
 def test_a_tunnel_may_be_without_peers_at_first() -> None:
