@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from ..stack.events import Buffer
-from .checksum import pseudo_sum, word_sum
+from .checksum import pseudo_sum, word_sum, word_sums
 from .ip import Packet, PacketRefused, ip_header, packable
 from .limits import IPV6_HEADER, MIN_IPV4_HEADER, UDP, UDP_HEADER
 
@@ -104,9 +104,9 @@ class Writer:
         try:
             if self._checksums:
                 fixed = self._fixed
-                for payload in payloads:
+                for payload, summed in zip(payloads, word_sums(payloads), strict=True):
                     # 0 would say "no checksum": a sum of 0 is sent as all ones (RFC 768), which this gives by itself
-                    pack(into, place, head, 0xFFFF - (fixed + word_sum(payload)) % 0xFFFF, payload)
+                    pack(into, place, head, 0xFFFF - (fixed + summed) % 0xFFFF, payload)
                     place += stride
             else:
                 for payload in payloads:

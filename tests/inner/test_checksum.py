@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taps_security.inner.checksum import internet_checksum, pseudo_sum, word_sum
+from taps_security.inner.checksum import internet_checksum, pseudo_sum, word_sum, word_sums
 from tests.inner.support import slow_checksum
 
 
@@ -56,3 +56,10 @@ def test_sums_of_parts_add_up(head: bytes, tail: bytes) -> None:
 def test_a_pseudo_header_is_a_protocol_and_a_length(protocol: int, length: int) -> None:
     octets = bytes((0, protocol)) + length.to_bytes(2, "big")
     assert pseudo_sum(protocol, length) % 0xFFFF == word_sum(octets)
+
+
+@pytest.mark.parametrize("length", [0, 1, 64, 719, 720, 721, 722, 1399, 1400, 1438, 1439, 1440, 1441])
+def test_a_run_has_the_sums_of_its_members(length: int) -> None:
+    run = [(bytes(range(start, 251)) * 10)[:length] for start in (0, 7, 100)] + [b"\xff" * length, bytes(length)]
+    for kind in (bytes, bytearray, memoryview):
+        assert [found % 0xFFFF for found in word_sums([kind(each) for each in run])] == [word_sum(each) for each in run]
