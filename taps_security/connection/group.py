@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 FLOWS_OF_THE_PEER = 1000  # which it opened; one more ends the one that was silent the longest
 
+WAITING_OF_THE_PEER = 64 * 1024 * 1024  # octets that wait for receive() on all of those; each has an equal share
+
 _OF_ONE_FLOW = frozenset({FlowWritable, FlowSent, FlowClosed, SoftError})
 _ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
 
@@ -107,6 +109,9 @@ class Flow(MessageConnection):
         """Octets that only the two ends of the stack can derive. Raises LocalError where it has no exporter."""
         self._require_open("export_secret()")
         return super().export_secret(label, context, length)
+
+    def _may_wait(self) -> int:
+        return min(super()._may_wait(), self._group.share_of(self))
 
     def _require_open(self, what: str) -> None:
         if self.state is ConnectionState.CLOSED:
@@ -218,6 +223,11 @@ class Group:
         flow = self._add(number, remote, make)
         self.driver.pump()
         return flow
+
+    def share_of(self, flow: Flow) -> int:
+        """Octets that may wait on a flow: a peer that opens many has no more than with a few."""
+        theirs = self._theirs
+        return WAITING_OF_THE_PEER // (len(theirs) if flow.flow in theirs else 1)
 
     def clone(self, flow: Flow) -> Flow:
         """A further flow to where `flow` leads."""

@@ -19,6 +19,7 @@ from .connection import COPY_BELOW, PUMP_AT, Connection
 from .state import ConnectionState
 
 WAITING = 4 * 1024 * 1024  # octets that wait for receive()
+WAITING_ALWAYS = 64 * 1024  # octets that any connection may keep, however many there are
 COUNTED_AT_LEAST = 64  # octets that any message counts for there
 
 _ESTABLISHED, _CLOSED = ConnectionState.ESTABLISHED, ConnectionState.CLOSED
@@ -187,7 +188,8 @@ class MessageConnection(Connection):
             return
         chunks = event.chunks
         waiting = self._chunks
-        if self._size + COUNTED_AT_LEAST * len(waiting) > WAITING:
+        kept = self._size + COUNTED_AT_LEAST * len(waiting)
+        if kept > WAITING_ALWAYS and kept > self._may_wait():
             self.dropped += len(chunks)
             chunks.clear()
             return
@@ -204,6 +206,10 @@ class MessageConnection(Connection):
             self._callbacks.received()
         if self._chunks:
             self._keep_newest(count)
+
+    def _may_wait(self) -> int:
+        """Octets that may wait for receive()."""
+        return WAITING
 
     def _keep_newest(self, count: int) -> None:
         """Of what came last, nobody took this at once: see _keep()."""

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import taps_security as taps
-from taps_security.connection.group import FLOWS_OF_THE_PEER
+from taps_security.connection.group import FLOWS_OF_THE_PEER, WAITING_OF_THE_PEER
+from taps_security.connection.messages import WAITING_ALWAYS
 from taps_security.inner.limits import ECHOES_AT_ONCE, ECHOES_PER_SECOND, ERRORS_AT_ONCE, FLOWS_OF_A_PEER
 from taps_security.simulation import Network
+from taps_security.stack.events import Received
 from taps_security.stack.stack import DEFAULT_SEND_OPTIONS
 from tests.inner.support import icmp, ipv4, udp
 from tests.protocols.wireguard.test_stack_simulated import INNER, PUBLIC, Site, ask, play
@@ -154,6 +156,34 @@ def test_flows_that_a_peer_opens_are_bounded() -> None:
             assert len(server.stack._inner._flows) == FLOWS_OF_THE_PEER
             assert len(listener._handlers) == FLOWS_OF_THE_PEER
         assert len(server.heard) == 1 + 4000  # each was heard before it was ended for a younger one
+
+    rudely(scenario)
+
+
+def test_what_waits_on_the_flows_of_a_peer_is_bounded_for_all_of_them() -> None:
+    """Nobody receives, and the peer fills one flow after the other."""
+
+    async def scenario(network: Network, client: Site, server: Site, rude: Rude, connection: taps.Connection) -> None:
+        with server.host:
+            made = server.preconnection(local_endpoints=[taps.LocalEndpoint(ip_address=INNER["server"], port=9)])
+            listener = await made.listen(backlog=1000)
+        flows = 200
+        await rude.say(*[udp(b"?", (port, 9), source=CLIENT, to=SERVER) for port in range(10_000, 10_000 + flows)])
+        taken: list[Any] = [await listener.accept() for _ in range(flows)]
+        for flow in taken:
+            event = Received(flow.flow, [])
+            for _ in range(200):
+                event.chunks = [bytes(1392)] * 20
+                flow._handle(event)
+        kept = [flow._size for flow in taken]
+        most = WAITING_OF_THE_PEER // (flows + 1) + 21 * 1392
+        assert max(kept) <= most
+        assert min(kept) >= WAITING_ALWAYS
+        assert all(flow.dropped for flow in taken)
+        assert sum(map(len, await taken[0].receive_views())) == kept[0]
+        listener.stop()
+        for flow in taken:
+            flow.abort()
 
     rudely(scenario)
 
