@@ -43,7 +43,7 @@ from .waiter import Waiter
 if TYPE_CHECKING:
     from ..properties.endpoints import LocalEndpoint
     from .asks import Answerer
-    from .group import Group
+    from .flows import Flows
     from .preconnection import Preconnection
     from .tunnel import Tunnel
 
@@ -98,7 +98,7 @@ class Connection:
         answerer: Answerer,
         *,
         flow: FlowId = 0,
-        group: Group | None = None,
+        group: Flows[Any] | None = None,
     ) -> None:
         self._loop = loop
         self._stack = stack

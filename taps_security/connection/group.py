@@ -1,47 +1,23 @@
-"""A Connection Group (RFC 9622 §7.4): the Connections of one stack, each a flow of it.
+"""The flows of a peer inside a tunnel: a Connection Group (RFC 9622 §7.4) of messages over one packet stack.
 
-    stack --> driver --> Group --Received, FlowWritable, FlowSent, FlowClosed--> the Connection of that flow
-                           |  --security events, Terminated--> all of them, and once into the one log
-                           +----FlowOpened--> a new Connection, for whoever takes it
-
-Closing one Connection leaves the others as they are. When the last has gone, whoever made the group decides what
-becomes of its stack. Datagrams have no end that a peer could tell, so of the flows that it opened so many are kept.
+When the last Connection has gone, whoever made the group decides what becomes of its stack. Datagrams have no end that
+a peer could tell, so of the flows that it opened so many are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..observe.security import SecurityLog
-from ..stack.asks import Ask, AskWithdrawn
 from ..stack.errors import ConnectionLost, LocalError, Reason
-from ..stack.events import (
-    CloseKind,
-    FlowClosed,
-    FlowId,
-    FlowKind,
-    FlowOpened,
-    FlowSent,
-    FlowWritable,
-    HandshakeComplete,
-    PeerMoved,
-    Received,
-    SecurityEvent,
-    SoftError,
-    StackEvent,
-    Terminated,
-)
+from ..stack.events import FlowKind, FlowOpened, PeerMoved, SecurityEvent
 from ..stack.tunnel import FlowAddress, PacketStack
 from ..transport.network import Address
 from .asks import Answerer
-from .connection import Connection
-from .driver import Driver
-from .establish import wait_ready
+from .flows import Flows, Grouped
 from .messages import MessageConnection
-from .state import ConnectionState
 
 if TYPE_CHECKING:
     from .tunnel import Tunnel
@@ -50,107 +26,32 @@ FLOWS_OF_THE_PEER = 1000  # which it opened; one more ends the one that was sile
 
 WAITING_OF_THE_PEER = 64 * 1024 * 1024  # octets that wait for receive() on all of those; each has an equal share
 
-_OF_ONE_FLOW = frozenset({FlowWritable, FlowSent, FlowClosed, SoftError})
-_ENDED_BADLY = {CloseKind.RESET, CloseKind.TRUNCATED, CloseKind.ABORTED}
-
 Taker = Callable[["Flow", FlowOpened], bool]  # False: nobody wants it
 
 
-class Flow(MessageConnection):
-    """One flow of messages among several of a stack. Ready at once when its stack is."""
+class Flow(Grouped, MessageConnection):
+    """One flow of messages among several of a stack."""
 
     __slots__ = ()
 
     _group: Group
-
-    async def close(self) -> None:
-        """Send what is queued on this flow and end it; the group's other connections go on. Never raises."""
-        if self.state in {ConnectionState.ESTABLISHING, ConnectionState.ESTABLISHED}:
-            self.state = ConnectionState.CLOSING
-            self._chunks.clear()
-            self._size = 0
-            self._stack.close_flow(self._flow, self._loop.time())
-            self._driver.pump()
-        await self.wait_closed()
-
-    def abort(self, error: Exception | None = None) -> None:
-        """End this flow at once; what is queued on it is dropped."""
-        if self.state is not ConnectionState.CLOSED:
-            self.state = ConnectionState.CLOSING
-            self._error = error
-            self._stack.reset_flow(self._flow, 0, self._loop.time())
-            self._driver.pump()
-
-    async def clone(self, *, timeout: float | None = None) -> Connection:
-        """A further flow to the same place through the same stack, ready when that is (RFC 9622 §7.4).
-
-        `timeout`: seconds to wait for that. Raises LocalError once the stack has ended, and what ended it meanwhile.
-        """
-        flow = self._group.clone(self)
-        if flow.state is ConnectionState.ESTABLISHING:
-            try:
-                async with asyncio.timeout(timeout):
-                    await wait_ready(flow)
-            except TimeoutError:
-                raise ConnectionLost("the handshake took too long", reason=Reason.TIMEOUT) from None
-        return flow
 
     @property
     def tunnel(self) -> Tunnel:
         """The local end that this flow goes through."""
         return self._group.tunnel
 
-    async def update_keys(self) -> None:
-        """Fresh keys for all connections of the group. Raises LocalError where the protocol has no key update."""
-        self._require_open("update_keys()")
-        await super().update_keys()
-
-    def export_secret(self, label: str | bytes, context: bytes | None = None, length: int = 32) -> bytes:
-        """Octets that only the two ends of the stack can derive. Raises LocalError where it has no exporter."""
-        self._require_open("export_secret()")
-        return super().export_secret(label, context, length)
-
     def _may_wait(self) -> int:
         return min(super()._may_wait(), self._group.share_of(self))
 
-    def _require_open(self, what: str) -> None:
-        if self.state is ConnectionState.CLOSED:
-            raise LocalError(f"{what}: the connection has ended")
 
-    def _handle_security(self, event: SecurityEvent) -> None:
-        """The group has noted it already."""
-        if self._callbacks is not None:
-            self._callbacks.security(event)
-
-    def _handle_complete(self, event: HandshakeComplete) -> None:
-        if self.state is ConnectionState.ESTABLISHING:
-            super()._handle_complete(event)
-        else:
-            self._handle_security(event)  # it is being closed already
-
-    def _handle_flow_closed(self, event: FlowClosed) -> None:
-        error = self._error
-        if error is None and event.how in _ENDED_BADLY:
-            if self.state is ConnectionState.CLOSING:
-                error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
-            else:
-                error = ConnectionLost("the flow has ended: its peer may not have it any more", reason=Reason.RESET)
-        self._group.forget(self)
-        self._over(error)
-
-    def _handle_terminated(self, event: Terminated) -> None:
-        self._handle_security(event)
-        error = self._error or event.error
-        if error is None and event.how in _ENDED_BADLY:
-            error = LocalError("the connection was aborted", reason=Reason.CONNECTION_ABORTED)
-        self._over(error)
-
-
-class Group:
-    """The Connections of one stack.
+class Group(Flows[Flow]):
+    """The Connections of one packet stack.
 
     `taker` gets those that the peer opens; `idle` hears when the last one has gone, `ended` when the stack is over.
     """
+
+    stack: PacketStack
 
     def __init__(
         self,
@@ -165,64 +66,24 @@ class Group:
         tunnel: Tunnel,
         properties: Any = None,
     ) -> None:
-        self.stack = stack
-        self.log = log
+        super().__init__(loop, stack, log, answerer, properties=properties)
         self.tunnel = tunnel
-        self.driver = Driver(loop, stack, self._handle)
-        self.complete = False
-        self.ended = False
         self.outer: Address | None = None  # the peer's configured name and port, and where that led to
         self.place: Address | None = None
-        self._loop = loop
-        self._answerer = answerer
         self._taker = taker
         self._on_idle = idle
         self._on_ended = ended
-        self._properties = properties
-        self._flows: dict[FlowId, Flow] = {}
-        self._theirs: OrderedDict[FlowId, Flow] = OrderedDict()  # opened by the peer; heard of lately stands behind
 
-    def __repr__(self) -> str:
-        return f"<Group of {len(self._flows)} over {self.log.report().stack}>"
+    def _last_gone(self) -> None:
+        self._on_idle(self)
 
-    def __len__(self) -> int:
-        return len(self._flows)
-
-    def __bool__(self) -> bool:
-        return True  # with and without flows
-
-    # -- ends -----------------------------------------------------------------------------------------------------
-    def forget(self, flow: Flow) -> None:
-        """A flow has ended."""
-        if self._flows.get(flow.flow) is flow:
-            del self._flows[flow.flow]
-            self._theirs.pop(flow.flow, None)
-            if not self._flows and not self.ended:
-                self._on_idle(self)
-
-    def close(self) -> None:
-        """End the stack cleanly, and every flow with it."""
-        if not self.ended:
-            self.stack.close(self._loop.time())
-            self.driver.pump()
-
-    def abort(self, error: Exception | None = None) -> None:
-        """End the stack at once, and every flow with it."""
-        if not self.ended:
-            self.stack.abort(error, self._loop.time())
-            self.driver.pump()
+    def _stack_over(self) -> None:
+        self._on_ended(self)
 
     # -- flows ----------------------------------------------------------------------------------------------------
     def open(self, kind: FlowKind, remote: object, make: Callable[..., Flow] = Flow) -> Flow:
         """A further flow, made by `make`. Raises LocalError where the stack opens none like it."""
-        if self.ended:
-            raise LocalError("open(): the stack behind it has ended")
-        number = self.stack.open_flow(kind, remote, self._loop.time())
-        if number is None:
-            raise LocalError("open(): the peer allows no more flows now", reason=Reason.OVERLOADED)
-        flow = self._add(number, remote, make)
-        self.driver.pump()
-        return flow
+        return self._open(kind, remote, make)
 
     def share_of(self, flow: Flow) -> int:
         """Octets that may wait on a flow: a peer that opens many has no more than with a few."""
@@ -236,39 +97,9 @@ class Group:
             raise LocalError("clone(): the connection has ended", reason=Reason.NOT_CLONEABLE)
         return self.open(FlowKind.DATAGRAM, FlowAddress(remote, (local[0], 0)))
 
-    def _add(self, number: FlowId, remote: object, make: Callable[..., Flow]) -> Flow:
-        flow = make(self._loop, self.stack, self.log, self._answerer, flow=number, group=self)
-        flow.properties = self._properties
+    def _place(self, flow: Flow, remote: object) -> None:
         if isinstance(remote, FlowAddress):
-            flow.remote_endpoint, flow.local_endpoint = self.stack.flow_address(number)
-        if self.complete:
-            flow.state = ConnectionState.ESTABLISHED
-        self._flows[number] = flow
-        return flow
-
-    # -- events of the stack --------------------------------------------------------------------------------------
-    def _handle(self, event: StackEvent) -> None:
-        kind = type(event)
-        if kind is Received:
-            flow = self._flows.get(event.flow)  # type: ignore[union-attr]
-            if flow is None:
-                event.chunks.clear()  # type: ignore[union-attr]
-                return
-            if event.flow in self._theirs:  # type: ignore[union-attr]
-                self._theirs.move_to_end(event.flow)  # type: ignore[union-attr]
-            flow._handle(event)
-        elif kind in _OF_ONE_FLOW:
-            flow = self._flows.get(event.flow)  # type: ignore[union-attr]
-            if flow is not None:
-                flow._handle(event)
-        elif kind is FlowOpened:
-            self._opened(event)  # type: ignore[arg-type]
-        elif kind is Ask:
-            self._answerer.ask(event, self.driver)  # type: ignore[arg-type]
-        elif kind is AskWithdrawn:
-            self._answerer.withdraw(event.id)  # type: ignore[union-attr]
-        else:
-            self._security(event)  # type: ignore[arg-type]
+            flow.remote_endpoint, flow.local_endpoint = self.stack.flow_address(flow.flow)
 
     def _opened(self, event: FlowOpened) -> None:
         flow = self._theirs[event.flow] = self._add(event.flow, event.remote, Flow)
@@ -280,19 +111,6 @@ class Group:
             silent.abort(ConnectionLost(text, reason=Reason.OVERLOADED))
 
     def _security(self, event: SecurityEvent) -> None:
-        self.log.add(self._loop.time(), event)
-        if type(event) is HandshakeComplete:
-            self.complete = True
-        elif type(event) is PeerMoved:
+        if type(event) is PeerMoved:
             self.place = None  # it is not where its name led to
-        elif type(event) is Terminated:
-            self.ended = True
-        flows = tuple(self._flows.values())
-        if self.ended:
-            self._flows.clear()
-            self._theirs.clear()
-            self._answerer.close()
-        for flow in flows:
-            flow._handle(event)
-        if self.ended:
-            self._on_ended(self)
+        super()._security(event)
