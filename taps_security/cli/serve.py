@@ -231,6 +231,7 @@ class _Server:
                     "stack": listener.stacks[0][0],
                     "port": listener.tunnel.port,
                     "addresses": list(listener.tunnel.addresses),
+                    "dropped": listener.tunnel.dropped,
                     "peers": [{**peer, "keys": alive(peer["keys"], now)} for peer in listener.tunnel.status()],
                 }
                 for listener in self._listening

@@ -11,6 +11,7 @@ share one, because two local ends with one key would take each other's traffic.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from types import TracebackType
@@ -135,6 +136,12 @@ class Tunnel:
     def addresses(self) -> tuple[str, ...]:
         """Our inner addresses."""
         return self._engine.inner
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Outer datagrams that led to nothing, by reason: those of strangers, also to others on this port, and those
+        of peers."""
+        return dict(self._endpoint.noise + Counter(self._engine.dropped))
 
     # -- who uses it ----------------------------------------------------------------------------------------------
     def use(self) -> None:

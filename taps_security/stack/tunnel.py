@@ -53,6 +53,10 @@ class TunnelEngine(Protocol):
     def inner(self) -> tuple[str, ...]:
         """Our addresses inside, as text."""
 
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Datagrams of its stacks that led to nothing, by reason."""
+
     def peers(self) -> tuple[PeerId, ...]:
         """All that are configured."""
 

@@ -196,11 +196,12 @@ def test_a_store_that_cannot_be_written_stops_nobody() -> None:
         async with await server.listen() as listener, await client.tunnel() as tunnel:
             server.store.error = client.store.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             await greet(client, listener)
-            for state in (tunnel._engine._state, listener.tunnel._engine._state):  # type: ignore[union-attr]
-                assert state.store_error is not None
+            for end in (tunnel, listener.tunnel):
+                assert end is not None
+                assert "No space left" in end.status()[0]["store_error"]
             server.store.error = client.store.error = None
             await tunnel_rekeys(client, listener)
-            assert tunnel._engine._state.store_error is None  # type: ignore[attr-defined]
+            assert tunnel.status()[0]["store_error"] is None
 
     play(scenario)
 

@@ -69,7 +69,7 @@ class Victim:
         return sum(entry.sender == self.site.host.name for entry in self.network.trace)
 
     def noise(self) -> Counter[str]:
-        return self.endpoint.noise + Counter(self.site.tunnel._engine.dropped)
+        return Counter(self.site.tunnel.dropped)
 
     def moved(self) -> int:
         (group,) = self.site.tunnel._groups.values()

@@ -142,7 +142,10 @@ class WireGuardTunnel:
         return gone
 
     def status(self, peer: PeerId, now: float) -> Mapping[str, Any]:
-        """What `wg show` shows: times are unix seconds, 0 for never; transfer is in octets of datagrams."""
+        """What `wg show` shows: times are unix seconds, 0 for never; transfer is in octets of datagrams.
+
+        `store_error`: why the last timestamp was not kept for after a restart, if it was not.
+        """
         known = self._peer(peer)
         stack = self._state.live.get(known.public_key)
         received, sent = self._shared.transfer.get(known.public_key, (0, 0))
@@ -160,6 +163,7 @@ class WireGuardTunnel:
             "persistent_keepalive": known.config.persistent_keepalive,
             "established": stack is not None and stack.complete,
             "dropped": {} if stack is None else dict(stack.inner_dropped),
+            "store_error": None if self._state.store_error is None else str(self._state.store_error),
         }
 
 
