@@ -237,6 +237,37 @@ def test_under_load_they_get_a_cookie_and_nothing_else() -> None:
     play(scenario)
 
 
+def test_who_shows_its_cookie_gets_in_while_a_flood_goes_on() -> None:
+    """2,000 initiations a second with a good mac1, each from another address; our peer begins in the middle of it."""
+
+    async def scenario(network: Network, client: Site, server: Site) -> None:
+        rng = random.Random(7)
+        local = (server.host.addresses[0], PORT)
+        sock = server.tunnel._endpoint._socket
+
+        async def flood() -> None:
+            for number in range(1 << 30):
+                message = Initiation(rng.randbytes(4), rng.randbytes(32), rng.randbytes(48), rng.randbytes(28))
+                source = (f"198.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 3000)
+                sock.arrived(Packet("UDP", source, local, sealed_with_mac1(message, "server")))
+                if number % 50 == 49:
+                    await asyncio.sleep(0.025)
+
+        flooding = asyncio.create_task(flood())
+        await asyncio.sleep(2)
+        began = network.now
+        connection = await client.connect()
+        assert 5.0 <= network.now - began <= 5.333 + 0.3  # the second initiation shows the cookie
+        for turn in range(20):
+            await ask(connection, b"%d" % turn, tries=1)
+        endpoint = server.tunnel._endpoint
+        assert (len(endpoint._members), endpoint.half_open, len(server.tunnel._engine._state._indices)) == (1, 0, 1)
+        assert len(endpoint.paths) == 1
+        flooding.cancel()
+
+    play(scenario)
+
+
 def test_a_response_for_an_index_that_waits_for_none() -> None:
     async def scenario(network: Network, client: Site, server: Site) -> None:
         connection = await talking(network, client)
