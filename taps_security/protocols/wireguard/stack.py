@@ -177,14 +177,14 @@ class WireGuardStack(InnerStack):
         if news is PathNews.GONE:
             self._facts.pop(path, None)
         elif news is PathNews.MTU and path in self._facts:
-            facts = self._facts[path]
-            facts.mtu = max(value, min(facts.mtu, BASE_MTU))
+            self._facts[path].mtu = value
             self._measure()
 
     def _measure(self) -> None:
-        """How large an inner packet the path takes."""
+        """How large an inner packet the path takes. Less than BASE_MTU is not believed, whoever says so: what a socket
+        knows of a path it has from reports too."""
         facts = self._facts.get(self.path)
-        room = facts.mtu - OVERHEAD if facts is not None and facts.mtu else 0
+        room = max(facts.mtu, BASE_MTU) - OVERHEAD if facts is not None and facts.mtu else 0
         self._room = room if 0 < room < self._shared.host.mtu else 0
 
     # -- deadlines ------------------------------------------------------------------------------------------------
