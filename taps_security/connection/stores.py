@@ -87,6 +87,8 @@ class FileStore(MemoryStore):
         try:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(descriptor)  # a machine that crashes has the old content or the new
             beside.replace(self._path)
         except BaseException:
             beside.unlink(missing_ok=True)
