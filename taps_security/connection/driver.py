@@ -288,7 +288,7 @@ class Driver:
         moved = False
         while (out := stack.transmit(slab, datagrams, now)) is not None:
             moved = True
-            taker = self._carrier(out.path)
+            taker = carriers[0] if carriers[0].path == out.path else self._carrier(out.path)
             if taker is not None and not taker.send(slab, out):
                 return True  # the carrier gives the slab back
             if not stack.pending:

@@ -195,7 +195,7 @@ class MessageConnection(Connection):
             return
         count = len(chunks)
         waiting += chunks
-        self._size += sum(map(len, chunks))
+        self._size += len(chunks[0]) if count == 1 else sum(map(len, chunks))
         chunks.clear()
         if self._receiver is not None:
             if self._driver.in_callback:

@@ -268,7 +268,8 @@ class InnerStack(LayeredStack):
                     break
                 continue
             writer = WHOLE if inner is None or flow == OURS else inner.writer(flow)
-            length = len(messages[0]) + writer.overhead
+            octets = len(messages[0])
+            length = octets + writer.overhead
             padded = length + -length % PADDING
             if padded > mtu:
                 padded = max(mtu, length)  # the MTU is less than it was when the message was taken: let the path say so
@@ -281,10 +282,11 @@ class InnerStack(LayeredStack):
                 most = count + 1  # only the last of a run may be shorter
             part = messages if len(messages) == 1 else _alike(messages, most - count)
             writer.write_all(part, view, at, stride, padded)
-            self._took(len(part), None)
-            self._waiting -= (length - writer.overhead + _COUNTED) * len(part)
-            at += stride * len(part)
-            count += len(part)
+            taken = len(part)
+            self._took(taken, None)
+            self._waiting -= (octets + _COUNTED) * taken
+            at += stride * taken
+            count += taken
             last = padded
         return count, size, last
 

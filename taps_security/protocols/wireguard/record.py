@@ -261,7 +261,11 @@ class WireGuardRecord:
         if now >= state.hard_at or number + count > state.hard_number:
             self._refuse(state, now)
         state.number = behind = first + count  # before anything is sealed: whatever fails, none comes again
-        places = layout(slab, stride, count)
+        known = slab.layout
+        if type(known) is Layout and known.stride == stride and len(known.places) >= count:
+            places = known.places
+        else:
+            places = layout(slab, stride, count)
         buffer, index = slab.buffer, state.index
         encrypt = (state.aead or state.cipher()).encrypt_into
         full = count if last == stride - OVERHEAD else count - 1
