@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..observe.security import SecurityLog
@@ -128,7 +129,8 @@ class Assembly:
             )
         )
         log = SecurityLog(choice.protocol.name, choice.version, choice.provided())
-        connection = connection_type(choice)(loop, stack, log, Answerer(self._answers(environment)))
+        answerer = Answerer(self._answers(environment))
+        connection = first_connection(choice, accepted=False)(loop, stack, log, answerer, self._transport)
         remember = None
         if sessions is not None:
             keep = sessions
@@ -157,12 +159,13 @@ class Assembly:
                 environment=environment,
             )
         )
-        kind, provided, answers = connection_type(first), first.provided(), self._answers(environment)
+        made, answers = first_connection(first, accepted=True), self._answers(environment)
+        provided = first.provided()
         sessions, transport = self._sessions, self._transport
 
         def wrap(stack: SecurityStack) -> Connection:
             log = SecurityLog(first.protocol.name, first.version, provided)
-            connection = kind(loop, stack, log, Answerer(answers))
+            connection = made(loop, stack, log, Answerer(answers), transport)
             connection.properties = transport
             if sessions is not None:
                 connection.keep_sessions(_remember_ticket(sessions))
@@ -192,13 +195,44 @@ class Assembly:
         return TunnelParts(engine, group, environment.random)
 
 
-def connection_type(choice: StackChoice) -> type[Connection]:
-    """What its applications see: a stream, or messages."""
-    if choice.protocol.shape is not Shape.DATAGRAM_TO_DATAGRAM:
-        return Connection
+Made = Callable[[asyncio.AbstractEventLoop, SecurityStack, SecurityLog, Answerer, TransportProperties], Connection]
+
+
+def first_connection(choice: StackChoice, *, accepted: bool) -> Made:
+    """What makes the Connection of a stack's first flow: a stream, one of several streams, or messages."""
+    if choice.protocol.shape is Shape.DATAGRAM_TO_DATAGRAM:
+        return _messages
+    several = choice.provides.get("multistreaming")
+    if several is None or not several.value:
+        return _stream
+    return partial(_one_of_several, accepted)
+
+
+def _stream(
+    loop: asyncio.AbstractEventLoop, stack: SecurityStack, log: SecurityLog, answerer: Answerer, _: TransportProperties
+) -> Connection:
+    return Connection(loop, stack, log, answerer)
+
+
+def _messages(
+    loop: asyncio.AbstractEventLoop, stack: SecurityStack, log: SecurityLog, answerer: Answerer, _: TransportProperties
+) -> Connection:
     from .messages import MessageConnection  # noqa: PLC0415 -- byte streams need none
 
-    return MessageConnection
+    return MessageConnection(loop, stack, log, answerer)
+
+
+def _one_of_several(
+    accepted: bool,
+    loop: asyncio.AbstractEventLoop,
+    stack: SecurityStack,
+    log: SecurityLog,
+    answerer: Answerer,
+    transport: TransportProperties,
+) -> Connection:
+    from .multistream import StreamGroup  # noqa: PLC0415 -- single streams need none
+
+    return StreamGroup(loop, stack, log, answerer, accepted=accepted, properties=transport).first
 
 
 def _remember_ticket(store: SessionStore) -> Callable[[object], None]:

@@ -26,3 +26,6 @@ class Owner(Protocol):
 
     def ended(self, connection: Connection) -> None:
         """The connection is over."""
+
+    def take(self, connection: Connection) -> bool:
+        """A ready connection that its peer opened beside another one. False: nobody wants it."""

@@ -41,6 +41,7 @@ WINDOW = 128 * 1024  # octets that a flow's receiver takes before they are consu
 FLIGHT = 48 * 1024  # octets of a flow on their way
 FLOWS = 16  # that a peer may open
 WAIT, TRIES = 0.25, 8
+CLOSE_WAIT = 5.0  # seconds that the peer has to end a flow that we have closed
 LINGER, LAST_WORDS = 1.0, 8  # seconds, answers
 
 
@@ -70,6 +71,7 @@ class _Flow:
         self.received = self.consumed = 0
         self.again = 0  # the same acknowledgement in a row
         self.peer_over = False
+        self.closing = False  # what still comes is thrown away
 
     @property
     def final(self) -> int:
@@ -157,10 +159,13 @@ class ParleyStack(DatagramToy):
             return  # a gap, or more than we take: it comes again
         received = self._received.setdefault(number, Received(number, []))
         if len(octets) > new:
-            received.chunks.append(bytes(octets[new:]))
+            if not flow.closing:
+                received.chunks.append(bytes(octets[new:]))
             flow.received = offset + len(octets)
         if flags & END and flow.received == offset + len(octets):
             received.end = flow.peer_over = True
+        if flow.closing:
+            flow.consumed, received.end = flow.received, False
 
     def _open_by_peer(self, number: FlowId, now: float) -> _Flow | None:
         if number & 1 == int(not self._client):
@@ -292,6 +297,28 @@ class ParleyStack(DatagramToy):
             self._acknowledge(flow, now)
             self._settle(now)
 
+    def close_flow(self, flow: FlowId, now: float) -> None:
+        state = self._flows.get(flow)
+        if state is None or state.closing or self.ended:
+            return
+        state.closing = True
+        if state.end is None:
+            state.end = state.final
+        self.consumed(flow, state.received - state.consumed, now)
+        self._close_if_over(state)
+        self._deadlines.set("flow", now + CLOSE_WAIT)
+        self._settle(now)
+
+    def _give_up_flows(self, now: float) -> None:
+        """The peer had its time to end the flows that we have closed."""
+        for flow in [flow for flow in self._flows.values() if flow.closing]:
+            if flow.idle:
+                del self._flows[flow.id]
+                self._control(Control.RESET, flow.id.to_bytes(2, "big"), now)
+                self.events.append(FlowClosed(flow.id, CloseKind.CLEAN))
+            else:
+                self._deadlines.set("flow", now + CLOSE_WAIT)
+
     def reset_flow(self, flow: FlowId, code: int, now: float) -> None:
         if self._flows.pop(flow, None) is not None and not self.ended:
             self._control(Control.RESET, flow.to_bytes(2, "big"), now)
@@ -349,6 +376,9 @@ class ParleyStack(DatagramToy):
 
     # -- deadlines and ends ---------------------------------------------------------------------------------------
     def _data_due(self, name: str, now: float) -> None:
+        if name == "flow":
+            self._give_up_flows(now)
+            return
         self._tries += 1
         if name == "close":
             if self._tries > TRIES:
