@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from enum import Enum
 from os import PathLike
-from pathlib import Path
+from os.path import join
 from typing import Any, Literal
 
 from ...properties.words import member, refuse, seconds, text
@@ -157,7 +157,8 @@ def read_key_folder(folder: str | PathLike[str]) -> bytes:
     """
     expected = "a key folder, as `taps keygen curvecp` makes it"
     try:
-        octets = (Path(folder) / KEY_FILE).read_bytes()
+        with open(join(folder, KEY_FILE), "rb") as file:
+            octets = file.read()
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(
