@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from ..stack.events import Buffer
 
+_BYTES = {bytes}
+
 
 def freeze(data: Buffer | Sequence[Buffer]) -> Sequence[Buffer]:
     """Immutable chunks: what could change before it is sealed is copied."""
     if isinstance(data, bytes | bytearray | memoryview):
         return (_frozen(data),)
-    return tuple(map(_frozen, data))
+    chunks = tuple(data)
+    return chunks if {*map(type, chunks)} == _BYTES else tuple(map(_frozen, chunks))
 
 
 def _frozen(chunk: Buffer) -> Buffer:
