@@ -7,7 +7,8 @@ four timeouts. Where it meets the one interface:
   blocks of 1,024 octets): the rate is not doubled below 65,536 ns, nor raised below 131,072 ns.
 - `window` is what that rate sends in one timeout: the reference sends a block again after it, and counts no flight.
   At least the 128 blocks that the reference may have outstanding.
-- a loss found by acknowledgements and a probe timeout are both the timeout of a block: the reference has no other sign.
+- a loss found by acknowledgements is the timeout of a block: the reference has no other sign. A probe timeout is one
+  if the newest block is as old as that.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Chicago:
         "_last_doubling",
         "_last_edge",
         "_last_panic",
+        "_last_sent",
         "_low",
         "_older_high",
         "_older_low",
@@ -85,7 +87,7 @@ class Chicago:
         self._high = self._low = 0.0
         self._recent_high = self._recent_low = self._older_high = self._older_low = False
         self._phase = 0  # 1: after a queue was seen, until it has drained
-        self._last_adjustment = self._last_doubling = self._last_edge = self._last_panic = NEVER
+        self._last_adjustment = self._last_doubling = self._last_edge = self._last_panic = self._last_sent = NEVER
         self._set_window()
 
     @property
@@ -108,6 +110,7 @@ class Chicago:
     def on_sent(self, size: int, now: float) -> None:
         """See `CongestionController`."""
         self.in_flight += size
+        self._last_sent = now * SECOND
 
     def on_acked(self, size: int, fresh: int, sent_at: float, now: float) -> None:
         """See `CongestionController`: what arrived says nothing, only when."""
@@ -116,18 +119,23 @@ class Chicago:
     def on_lost(self, size: int, sent_at: float, now: float) -> None:
         """See `CongestionController`: a block would time out."""
         self.in_flight -= size
-        self.on_timeout(now)
+        self._panic(now * SECOND)
 
     def on_congestion_event(self, sent_at: float, now: float) -> None:
         """See `CongestionController`: a mark is a loss that cost nothing."""
-        self.on_timeout(now)
+        self._panic(now * SECOND)
 
     def on_persistent_congestion(self, now: float) -> None:
         """See `CongestionController`: its losses have come one by one."""
 
     def on_timeout(self, now: float) -> None:
-        """A block timed out: half the rate, once in four timeouts."""
+        """See `CongestionController`: a probe may come before a block times out, eight blocks later."""
         at = now * SECOND
+        if at >= self._last_sent + self.timeout:
+            self._panic(at)
+
+    def _panic(self, at: float) -> None:
+        """A block timed out: half the rate, once in four timeouts."""
         if at > self._last_panic + 4 * self.timeout:
             self.ns_per_block *= 2
             self._last_panic = self._last_edge = at

@@ -144,6 +144,17 @@ def test_a_lost_block_halves_the_rate_once_in_four_timeouts() -> None:
     assert controller.ns_per_block == 4 * pace
 
 
+def test_a_probe_that_comes_before_a_block_times_out_halves_nothing() -> None:
+    controller = make()
+    now = calm(controller, 2.0, 100.0)
+    pace, timeout = controller.ns_per_block, controller.timeout / SECOND
+    controller.on_sent(1024, now)
+    controller.on_timeout(now + 0.9 * timeout)
+    assert controller.ns_per_block == pace
+    controller.on_timeout(now + 1.1 * timeout)
+    assert controller.ns_per_block == 2 * pace
+
+
 def test_the_window_is_what_the_rate_sends_in_a_timeout() -> None:
     controller = make()
     calm(controller, 20.0, 100.0, rtt=0.100)

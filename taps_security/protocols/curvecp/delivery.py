@@ -33,8 +33,10 @@ class Delivery:
     __slots__ = (
         "_acks",
         "_answered",
+        "_copies",
         "_hold",
         "_number",
+        "_repeat",
         "_size_of",
         "_stall",
         "_turn_over",
@@ -68,6 +70,8 @@ class Delivery:
         self._stall: float | None = None
         self._unanswered = 0  # messages since the last acknowledgement
         self._turn_over = False  # the acknowledgement has waited long enough
+        self._repeat: Span | None = None  # what a probe sends again, though nobody knows that it is lost
+        self._copies: list[tuple[int, int]] | None = None  # (number, where its octets end) of those that were sent
 
     # -- receiving ------------------------------------------------------------------------------------------------
     def take(self, messages: list[memoryview], chunks: list[Buffer], now: float) -> None:
@@ -109,11 +113,31 @@ class Delivery:
             if number in self.recovery.space():
                 numbers.append((number, number))
                 sample = number
+        if self._copies:
+            self._settle_copies(numbers)
         if numbers:
             self.progress = now
+            self._repeat = None
             _, lost = self.recovery.on_acked(numbers, now, sample=sample)
             if lost:
                 self.outgoing.lose(lost)
+
+    def _settle_copies(self, numbers: list[tuple[int, int]]) -> None:
+        """Copies whose octets arrived, in one way or the other, go to `numbers`.
+
+        Not before something newer arrived, or everything: messages between a block and its copy are not late by it.
+        """
+        outgoing, space = self.outgoing, self.recovery.space()
+        newest = max(numbers, default=(0, 0))[1] if outgoing.outstanding else self._number
+        kept: list[tuple[int, int]] = []
+        for number, stop in self._copies or ():
+            if number not in space:
+                continue
+            if stop <= outgoing.base and number < newest:
+                numbers.append((number, number))
+            else:
+                kept.append((number, stop))
+        self._copies = kept or None
 
     def _number_of(self, message_id: int) -> int:
         """The newest number that has this id on the wire; 0 or less: it was never sent."""
@@ -140,7 +164,7 @@ class Delivery:
     @property
     def waiting(self) -> bool:
         """Something wants to go out at once, whether or not it may."""
-        return self.ping_due or self.outgoing.waiting or self._must_answer
+        return self.ping_due or self.outgoing.waiting or self._repeat is not None or self._must_answer
 
     @property
     def _must_answer(self) -> bool:
@@ -155,7 +179,7 @@ class Delivery:
     def fill(self, view: memoryview, overhead: int, datagrams: int, now: float) -> Filled | None:
         """Messages into `view`, each `overhead` octets behind the begin of its datagram; None: nothing may go now."""
         outgoing, recovery = self.outgoing, self.recovery
-        if outgoing.waiting or self.ping_due:
+        if outgoing.waiting or self.ping_due or self._repeat is not None:
             budget = recovery.budget(now)
             if budget > 0 and (budget >= self._quantum(overhead) or recovery.probes):
                 self._hold = 0
@@ -183,6 +207,8 @@ class Delivery:
 
     def _fill_blocks(self, view: memoryview, overhead: int, datagrams: int, budget: int, now: float) -> Filled:
         """A run of full blocks; else what is lost, what is short, the end, or a message without a block."""
+        if self._repeat is not None:
+            return self._fill_copy(view, overhead, now)
         outgoing, block = self.outgoing, self.block
         size = self._size_of(block)
         stride = overhead + size
@@ -225,23 +251,43 @@ class Delivery:
             spans.append((outgoing.next, outgoing.next))  # no block: only to be acknowledged
             number += 1
         self.ping_due = False
-        final, end = outgoing.final, outgoing.end
+        final = outgoing.final
         sizes = [self._size_of(max(0, min(stop, final) - start)) for start, stop in spans]
         stride = overhead + max(sizes)
         at = overhead
-        for index, (start, stop) in enumerate(spans):
+        for index, span in enumerate(spans):
             size = sizes[index] if index == len(spans) - 1 else max(sizes)
-            data = max(0, min(stop, final) - start)
-            flags = data | (end if stop > final else 0)
-            answered, fields = self._next_acknowledgement()
-            view[at : at + size - data] = bytes(size - data)
-            BLOCK.pack_into(view, at, wire_id(first + index), answered, fields, flags, min(start, final))
-            if data:
-                outgoing.copy(start, start + data, view, at + size - data)
-            self.recovery.on_sent(first + index, overhead + size, now)
+            self._write_block(view, at, size, first + index, span)
+            # An acknowledgement names one message and the octets of many, so one without octets is easily missed.
+            self.recovery.on_sent(first + index, overhead + size, now, in_flight=span[0] < span[1])
             at += stride
         self._number = number
         return len(spans), stride, sizes[-1]
+
+    def _fill_copy(self, view: memoryview, overhead: int, now: float) -> Filled:
+        """A probe: the oldest block again, whose own number goes on counting."""
+        assert self._repeat is not None
+        (start, stop), self._repeat = self._repeat, None
+        stop = min(stop, start + self.block)
+        number = self._number
+        size = self._size_of(max(0, min(stop, self.outgoing.final) - start))
+        self._write_block(view, overhead, size, number, (start, stop))
+        self.recovery.on_sent(number, overhead + size, now)
+        self._copies = [*(self._copies or ()), (number, stop)]
+        self._number = number + 1
+        return 1, overhead + size, size
+
+    def _write_block(self, view: memoryview, at: int, size: int, number: int, span: Span) -> None:
+        """One message of `size` octets with the positions of `span`, perhaps the end, and an acknowledgement."""
+        outgoing, (start, stop) = self.outgoing, span
+        final = outgoing.final
+        data = max(0, min(stop, final) - start)
+        flags = data | (outgoing.end if stop > final else 0)
+        answered, fields = self._next_acknowledgement()
+        view[at : at + size - data] = bytes(size - data)
+        BLOCK.pack_into(view, at, wire_id(number), answered, fields, flags, min(start, final))
+        if data:
+            outgoing.copy(start, start + data, view, at + size - data)
 
     def _fill_acknowledgements(self, view: memoryview, overhead: int, datagrams: int) -> Filled:
         size = self._size_of(0)
@@ -289,7 +335,7 @@ class Delivery:
         if self.ack_due and not self._turn_over:
             return now
         due = recovery.deadline
-        if self.outgoing.waiting or self.ping_due:
+        if self.outgoing.waiting or self.ping_due or self._repeat is not None:
             ready = self._ready_at(now)
             if ready is not None and (due is None or ready < due):
                 due = ready
@@ -328,9 +374,12 @@ class Delivery:
             self.probe()
 
     def probe(self) -> None:
-        """Something must go out now: the oldest block again, or a message without one."""
-        self.outgoing.resend_first()
-        if not self.outgoing.waiting:
+        """Something must go out now: what is lost, the oldest block again, or a message without one.
+
+        A block is not lost for that: if it was only late, its own number is the one that arrives.
+        """
+        self._repeat = self.outgoing.first_on_its_way()
+        if self._repeat is None and not self.outgoing.waiting:
             self.ping_due = True
         if not self.recovery.probes:
             self.recovery.probes = 1

@@ -25,7 +25,7 @@ from ..registry import (
     Shape,
     optional,
 )
-from .limits import FIRST_BLOCK, HELLO_WAITS, MAX_BLOCK
+from .limits import ANSWER_DELAY, FIRST_BLOCK, HELLO_WAITS, MAX_BLOCK
 from .names import key_of_name
 from .options import ClientPolicy, Congestion, CurveCpOptions
 
@@ -147,9 +147,9 @@ def new_recovery(options: CurveCpOptions, environment: Environment) -> Recovery:
         def below(limit: int) -> int:
             return int.from_bytes(environment.random(8), "little") % limit if limit else 0
 
-        return Recovery(rtt, Chicago(rtt, below, DATAGRAM), Pacer())
+        return Recovery(rtt, Chicago(rtt, below, DATAGRAM), Pacer(), max_ack_delay=ANSWER_DELAY)
     kind = NewReno if options.congestion is Congestion.NEW_RENO else Cubic
-    return Recovery(rtt, kind(rtt, DATAGRAM), Pacer())
+    return Recovery(rtt, kind(rtt, DATAGRAM), Pacer(), max_ack_delay=ANSWER_DELAY)
 
 
 DATAGRAM = 1184  # octets that the controllers count with

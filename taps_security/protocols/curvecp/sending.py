@@ -311,11 +311,12 @@ class SendStream:
                     self._resend = Ranges()
                 self._resend.add(low, high)
 
-    def resend_first(self) -> None:
-        """The first block that is on its way goes again, unless something goes already."""
-        if self._pieces and not self._resend:
-            piece = self._pieces[0]
-            self._send_again(piece.first, piece.block_of(piece.first))
+    def first_on_its_way(self) -> Span | None:
+        """The first block that may still arrive; None: there is none, or something is lost and goes again anyhow."""
+        if not self._pieces or self._resend:
+            return None
+        piece = self._pieces[0]
+        return piece.block_of(piece.first)
 
     def resend_all(self) -> None:
         """Everything that was sent and did not arrive goes again: the peer said that it came, and never kept it."""

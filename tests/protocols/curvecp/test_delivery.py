@@ -299,3 +299,66 @@ def test_random_messages_of_an_authentic_peer_never_break_anything() -> None:
                 each.wait(pair.now)
     incoming = server.stack._delivery.incoming
     assert incoming._pieces is None or sum(map(len, incoming._pieces.values())) <= RECEIVE_WINDOW
+
+
+# ----------------------------------------------------------------------------------------------------------- probes
+def late(client: Side, server: Side, now: float, *, copy_first: bool) -> float:
+    """Eight blocks are late; a probe repeats the first, and then all arrive, the copy before or after the blocks."""
+    client.send(bytes(8 * 1024), now)
+    blocks = client.take()
+    assert len(blocks) > 4
+    now = client.wait(now)
+    (copy,) = client.take()
+    assert client.stack._delivery.recovery.pto_count == 1
+    for datagram in [copy, *blocks] if copy_first else [*blocks, copy]:
+        server.receive(datagram, now)
+        if server.stack.deadline is not None and server.stack.deadline <= now:
+            server.wait(now)
+        for answer in server.take():
+            client.receive(answer, now)
+    return now
+
+
+@pytest.mark.parametrize("copy_first", [True, False], ids=["copy first", "copy last"])
+def test_a_block_that_a_probe_repeats_is_not_lost_if_it_was_only_late(copy_first: bool) -> None:
+    pair, client, server = Pair.ready()
+    delivery = client.stack._delivery
+    window = delivery.recovery.controller.window
+    pair.now = late(client, server, pair.now, copy_first=copy_first)
+    pair.carry()
+    for _ in range(50):
+        if not delivery.recovery.space().eliciting:
+            break
+        pair.now = client.wait(pair.now)
+        pair.carry()
+    assert server.data == bytes(8 * 1024)
+    assert delivery.recovery.controller.in_flight == 0
+    assert delivery._copies is None
+    if not copy_first:  # nothing came out of order
+        assert delivery.recovery.controller.ssthresh == float("inf")
+        assert delivery.recovery.controller.window >= window
+
+
+def test_a_probe_of_a_block_that_was_lost_brings_it() -> None:
+    pair, client, server = Pair.ready()
+    client.send(bytes(1000), pair.now)
+    client.take()  # lost
+    pair.now = client.wait(pair.now)
+    pair.carry()
+    assert server.data == bytes(1000)
+    assert not client.stack._delivery.awaiting
+    assert client.stack._delivery.recovery.controller.in_flight == 0
+
+
+def test_a_message_without_octets_that_is_not_named_is_no_congestion() -> None:
+    pair, client, server = Pair.ready()
+    recovery = client.stack._delivery.recovery
+    client.stack._delivery.ping_due = True
+    client.stack._settle(pair.now)
+    client.pump(pair.now)
+    client.take()  # only the octets behind it arrive, and what is acknowledged is theirs
+    for _ in range(8):
+        client.send(bytes(1024), pair.now)
+    pair.carry()
+    assert len(server.data) == 8 * 1024
+    assert recovery.controller.ssthresh == float("inf")
