@@ -30,6 +30,7 @@ from .door import Door, Member, Outlet
 from .driver import Driver
 
 RUNS_PER_TURN = 32  # receive calls, of up to 64 KiB each, before other sockets and timers have their turn
+LOOK_AGAIN = 8  # datagrams that come alone, until it is seen again whether more than one waits at a time
 PATHS_PER_STACK = 8  # one more makes the endpoint forget the oldest that is not in use
 LINGERING_ENDS = 1024  # one more makes the oldest go early
 AMPLIFICATION = 3  # octets that may go to an address that is not validated, per octet received: RFC 9000 §8
@@ -73,6 +74,7 @@ class Endpoint:
         self._paths = PathTable() if paths is None else paths
         self._borrow = shared_buffers(loop).receive.borrow
         self._arrival = Arrival()
+        self._alone = 0  # so many datagrams are read without looking whether another waits
         self._inbound = Inbound(_EMPTY)
         self._outlet = Outlet(loop, sock, self._door_closed)
         self._members: dict[Driver, Member] = {}
@@ -345,17 +347,22 @@ class Endpoint:
     # -- receiving ------------------------------------------------------------------------------------------------
     def _readable(self) -> None:
         sock, arrival, borrow = self._socket, self._arrival, self._borrow
-        for _ in range(RUNS_PER_TURN):
+        for count in range(RUNS_PER_TURN):
             buffer = borrow()
             arrival.remote = _NOBODY
             try:
                 if not sock.receive_into(buffer, arrival):
+                    if count == 1:
+                        self._alone = LOOK_AGAIN
                     return
             except OSError as error:
                 self._report(error)
             else:
                 self._dispatch(buffer[: arrival.length])
             if self.closed:
+                return
+            if self._alone and not count and not arrival.segment:  # the last ones came alone: ask the poller for more
+                self._alone -= 1
                 return
             del buffer  # else the next borrow() finds it lent
 

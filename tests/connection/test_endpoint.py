@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taps_security.connection.endpoint import LINGERING_ENDS, PATHS_PER_STACK, RUNS_PER_TURN
+from taps_security.connection.endpoint import LINGERING_ENDS, LOOK_AGAIN, PATHS_PER_STACK, RUNS_PER_TURN
 from taps_security.stack.errors import ConfigurationError, LocalError, PeerMisbehaved, Reason
 from taps_security.stack.events import PathNews, PeerMoved, RouteIssued, RouteRetired
 from taps_security.stack.screening import Create, HandOver, Match
@@ -333,6 +333,23 @@ def test_one_turn_reads_so_much_and_no_more(bench: Bench) -> None:
     assert len(stack.got) == RUNS_PER_TURN
     bench.read()
     assert len(stack.got) == RUNS_PER_TURN + 5
+
+
+def test_datagrams_that_come_alone_are_read_without_looking_for_more(bench: Bench) -> None:
+    """Each look finds nothing and costs a system call. Every now and then there is one, and after it all are read."""
+    _, stack = bench.connect(b"a")
+    bench.arrive(b"a")  # this one was looked behind
+    for number in range(LOOK_AGAIN):
+        bench.socket.arriving.extend((b"a", 0, THERE, HERE) for _ in range(2))
+        bench.read()
+        assert len(bench.socket.arriving) == number + 1
+    bench.read()
+    assert not bench.socket.arriving
+    assert len(stack.got) == 1 + 2 * LOOK_AGAIN
+    bench.arrive(b"a")
+    bench.socket.arriving.extend((b"aa", 1, THERE, HERE) for _ in range(2))
+    bench.read()
+    assert not bench.socket.arriving  # behind a run there may always be another
 
 
 def test_closing_ends_every_stack(bench: Bench) -> None:
