@@ -26,7 +26,12 @@ _ESTABLISHED, _CLOSED = ConnectionState.ESTABLISHED, ConnectionState.CLOSED
 
 
 class MessageConnection(Connection):
-    """A flow of messages (RFC 9622 §9). `dropped`: messages that came while too much waited already."""
+    """A flow of messages (RFC 9622 §9). `dropped`: messages that came while too much waited already.
+
+    send() takes one message, or several in one call: all of them or none. They go out at the end of this turn of the
+    loop, many in one system call. `msg_lifetime` in its context: a message that was not sent by then is dropped. What
+    is larger than `send_msg_max_len` raises LocalError with Reason.MESSAGE_TOO_LARGE, and the connection goes on.
+    """
 
     __slots__ = ("dropped",)
 
@@ -35,31 +40,6 @@ class MessageConnection(Connection):
         self.dropped = 0
 
     # -- sending --------------------------------------------------------------------------------------------------
-    async def send(
-        self,
-        data: Buffer | Sequence[Buffer],
-        context: MessageContext | None = None,
-        *,
-        final: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        """Send one message, or several in one call; waits only while too much is queued.
-
-        They go out at the end of this turn of the loop, many in one system call. `msg_lifetime` in `context`: a
-        message that was not sent by then is dropped. `timeout`: seconds to wait for room. Raises TimeoutError after
-        that, LocalError with Reason.MESSAGE_TOO_LARGE above `send_msg_max_len`, and what ended the connection; then
-        none of this call was taken, nor if it is cancelled while it waits.
-        """
-        if type(data) is bytes and data and context is None and not final and self.state is _ESTABLISHED:
-            driver, stack = self._driver, self._stack
-            if stack.send(self._flow, (data,), DEFAULT_SEND_OPTIONS, driver.clock()):
-                if stack.pending >= PUMP_AT:
-                    await self._pump()
-                elif not driver.will_pump:
-                    driver.schedule()
-                return
-        await self._send_slowly(data, context, final=final, timeout=timeout)
-
     async def _send_slowly(
         self, data: Buffer | Sequence[Buffer], context: MessageContext | None, *, final: bool, timeout: float | None
     ) -> None:
