@@ -42,6 +42,7 @@ COOKIE_LIFE: Final = 2 * MINUTE + 1.0  # seconds that a client's key is remember
 SEND_HIGH: Final = 512 * 1024  # octets not yet sent, above which send() takes nothing
 SEND_LOW: Final = 256 * 1024  # FlowWritable below it
 RECEIVE_WINDOW: Final = 2 * 1024 * 1024  # octets behind the first that is missing: two round trips at 200 Mbit/s
+SEND_WINDOW: Final = RECEIVE_WINDOW  # octets on their way at most: what lies farther ahead, a peer like us drops
 UNREAD: Final = 1024 * 1024  # octets that the application has not taken, above which nothing more fits
 MAX_PIECES: Final = 8192  # kept out of order: a peer that sends single octets with gaps fills no more
 ANSWER_DELAY: Final = 0.010  # seconds that a busy peer takes to answer, beyond the round trip: a probe waits for them

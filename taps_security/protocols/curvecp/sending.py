@@ -10,13 +10,14 @@ of its own behind the last octet. Numbers are those of messages, without end; th
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort_left
 from collections import deque
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...parts.ranges import Ranges
 from ...stack.events import Buffer
-from .limits import MAX_POSITION
+from .limits import MAX_POSITION, SEND_WINDOW
 from .wire import FAILURE, SUCCESS, Span
 
 SMALL = 4096  # octets: pieces below it are put together
@@ -125,7 +126,7 @@ class SendStream:
     @property
     def waiting(self) -> bool:
         """Something could be sent now."""
-        return self.next < self.limit or bool(self._resend)
+        return self.next < min(self.limit, self.base + SEND_WINDOW) or bool(self._resend)
 
     @property
     def outstanding(self) -> bool:
@@ -151,11 +152,11 @@ class SendStream:
         start = self.next
         if start > self.final:
             return start, start
-        return start, min(self.limit, start + limit)
+        return start, max(start, min(self.limit, start + limit, self.base + SEND_WINDOW))
 
     def fresh_blocks(self, block: int) -> int:
         """How many full blocks of new octets could go, one behind the other; 0 while something is lost."""
-        return 0 if self._resend else max(0, self.final - self.next) // block
+        return 0 if self._resend else max(0, min(self.final, self.base + SEND_WINDOW) - self.next) // block
 
     def sent(self, span: Span, number: int, block: int) -> None:
         """The positions of `span` went out in blocks from `number` on."""
@@ -171,7 +172,7 @@ class SendStream:
             if not self._resend:
                 self._resend = None
         self._cut(start, stop)
-        self._insert(piece)
+        insort_left(self._pieces, piece, key=_start)
 
     def copy(self, start: int, stop: int, view: memoryview, at: int) -> None:
         """Put the octets of [start, stop) into view[at:]."""
@@ -205,20 +206,15 @@ class SendStream:
     def _cut(self, start: int, stop: int) -> None:
         """Blocks that lie wholly in [start, stop) are on their way no more, or in another way."""
         pieces = self._pieces
-        for index in range(len(pieces) - 1, -1, -1):
-            piece = pieces[index]
-            if piece.stop <= start:
-                break
-            if piece.start >= stop:
-                continue
-            pieces[index : index + 1] = _without(piece, start, stop)
+        index = self._piece_at(start)
+        while index < len(pieces) and pieces[index].start < stop:
+            rest = _without(pieces[index], start, stop)
+            pieces[index : index + 1] = rest
+            index += len(rest)
 
-    def _insert(self, piece: Piece) -> None:
-        pieces = self._pieces
-        index = len(pieces)
-        while index and pieces[index - 1].start >= piece.start:
-            index -= 1
-        pieces.insert(index, piece)
+    def _piece_at(self, position: int) -> int:
+        """The index of the last piece that begins at this position or before it, or 0."""
+        return max(0, bisect_right(self._pieces, position, key=_start) - 1)
 
     # -- what the peer says ---------------------------------------------------------------------------------------
     def acknowledge(self, spans: tuple[Span, ...]) -> list[tuple[int, int]] | None:
@@ -292,17 +288,38 @@ class SendStream:
         pieces[first:index] = kept
 
     def lose(self, numbers: list[int]) -> None:
-        """What went out under these numbers is to be sent again, as far as it is not known to have arrived."""
-        for number in numbers:
-            span = self._span_of(number)
-            if span is not None:
-                self._send_again(number, span)
+        """What went out under these numbers, ascending, is to be sent again, as far as it is not known to have arrived.
 
-    def _send_again(self, number: int, span: Span) -> None:
-        start, stop = span
-        if not any(each.first <= number <= each.last and each.start <= start < each.stop for each in self._pieces):
-            return  # a newer transmission is on its way, or it arrived
-        self._cut(start, stop)
+        What went out again under a newer number is not.
+        """
+        runs = self._runs
+        for low, high in consecutive(numbers):
+            index = max(0, bisect_right(runs, low, key=_first) - 1)
+            while index < len(runs) and runs[index].first <= high:
+                run = runs[index]
+                index += 1
+                first, last = max(low, run.first), min(high, run.last)
+                if first <= last:
+                    self._lose_blocks(first, last, run.block_of(first)[0], run.block_of(last)[1])
+
+    def _lose_blocks(self, first: int, last: int, start: int, stop: int) -> None:
+        """The blocks in [start, stop) that are on their way under one of these numbers."""
+        pieces = self._pieces
+        index = self._piece_at(start)
+        while index < len(pieces) and pieces[index].start < stop:
+            piece = pieces[index]
+            low, high = max(first, piece.first), min(last, piece.last)
+            if low > high:
+                index += 1
+                continue
+            lost = piece.block_of(low)[0], piece.block_of(high)[1]
+            rest = _without(piece, *lost)
+            pieces[index : index + 1] = rest
+            index += len(rest)
+            self._send_again(*lost)
+
+    def _send_again(self, start: int, stop: int) -> None:
+        """What is missing of [start, stop)."""
         start = max(start, self.base)
         missing = self._ahead.missing(start, stop) if self._ahead is not None else [(start, stop)]
         for low, high in missing:
@@ -321,23 +338,24 @@ class SendStream:
     def resend_all(self) -> None:
         """Everything that was sent and did not arrive goes again: the peer said that it came, and never kept it."""
         self._pieces = []
-        start, stop = self.base, self.next
-        missing = self._ahead.missing(start, stop) if self._ahead is not None else [(start, stop)]
-        for low, high in missing:
-            if low < high:
-                self._resend = self._resend or Ranges()
-                self._resend.add(low, high)
-
-    def _span_of(self, number: int) -> Span | None:
-        runs = self._runs
-        index = bisect_right(runs, number, key=_first) - 1
-        if index < 0 or number > runs[index].last:
-            return None
-        return runs[index].block_of(number)
+        self._send_again(self.base, self.next)
 
 
 def _first(piece: Piece) -> int:
     return piece.first
+
+
+def _start(piece: Piece) -> int:
+    return piece.start
+
+
+def consecutive(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as (first, last) of each run without a gap."""
+    start = 0
+    for index in range(1, len(numbers) + 1):
+        if index == len(numbers) or numbers[index] != numbers[index - 1] + 1:
+            yield numbers[start], numbers[index - 1]
+            start = index
 
 
 def _block_bounds(piece: Piece, low: int, high: int) -> tuple[int, int]:
