@@ -126,10 +126,10 @@ async def test_without_a_common_key_certificates_serve_those_who_trust_them(pki:
 
 async def test_a_key_alone_authenticates_both_sides_and_beside_certificates_it_may_not(pki: Pki) -> None:
     def provided(preconnection: taps.Preconnection, verb: str) -> bool:
-        (candidate,) = preconnection.explain(verb)["candidates"]
+        (candidate,) = [one for one in preconnection.explain(verb)["candidates"] if one["stack"] == "tls"]
         return bool(candidate["kept"])
 
-    both = {"require": {"mutual_authentication"}, "psk": KEY}
+    both = {"require": {"mutual_authentication"}, "psk": KEY, "stacks": ["tls"]}
     alone = taps.SecurityParameters(**both)  # type: ignore[arg-type]
     with_trust = alone.replace(trust=taps.Trust.file(str(pki.trust_file)))
     with_identity = alone.replace(identity=taps.Identity(pki.leaf()), client_authentication="none")
