@@ -6,8 +6,10 @@ from taps_security.crypto.aead import (
     AES_128_GCM,
     AES_256_GCM,
     CHACHA20_POLY1305,
+    RESIDENT,
     AeadAlgorithm,
     AuthenticationFailure,
+    KeyInUse,
     new_aead,
 )
 from tests.crypto.wycheproof import cases
@@ -81,3 +83,17 @@ def test_key_of_another_size_is_refused(algorithm):
     for size in {0, 16, 24, 32, 33} - {algorithm.key_size}:
         with pytest.raises(ValueError, match=algorithm.name):
             new_aead(algorithm, bytes(size))
+
+
+def test_the_keys_used_last_keep_their_cipher_and_a_forgotten_one_has_no_key() -> None:
+    keys = [KeyInUse(CHACHA20_POLY1305, bytes([number]) * 32) for number in range(RESIDENT + 1)]
+    nonce = bytes(12)
+    sealed = [key.cipher().encrypt(nonce, b"x", None) for key in keys]
+    assert keys[0].aead is None  # made longest ago
+    assert keys[-1].aead is not None
+    assert keys[0].cipher().decrypt(nonce, sealed[0], None) == b"x"
+    assert keys[1].aead is None
+    keys[0].forget()
+    assert keys[0].aead is None
+    with pytest.raises(ValueError, match="wants a key"):
+        keys[0].cipher()

@@ -10,8 +10,6 @@ each datagram. The reference opens no number below the last one; here a window l
 
 from __future__ import annotations
 
-from collections import deque
-
 from ...crypto.box import TAG, addresses, open_at, seal_at
 from ...parts.replay import ReplayWindow
 from ...stack.errors import HardLimitReached, LocalError
@@ -27,6 +25,7 @@ from ...stack.events import (
     PeerMoved,
 )
 from ...stack.layers import Opened, Slab, UnitKind
+from ...stack.records import RecordEvents
 from . import keys
 from .handshake import FIRST_PACKETS, STREAM
 from .keys import StreamKey
@@ -51,12 +50,11 @@ _INTRODUCTION = 352
 SOFT_LIMIT = 1 << 63
 
 
-class CurveCpRecord:
+class CurveCpRecord(RecordEvents):
     """A DatagramRecord of one role. `public` is C'."""
 
     __slots__ = (
         "_confirmed",
-        "_event",
         "_expect",
         "_extension",
         "_overhead",
@@ -69,15 +67,14 @@ class CurveCpRecord:
         "client",
         "deadline",
         "failed",
-        "has_events",
         "path",
         "public",
         "replayed",
     )
 
     def __init__(self, *, client: bool, public: bytes, extension: bytes, peer_extension: bytes) -> None:
+        super().__init__()
         self.deadline: float | None = None
-        self.has_events = False
         self.path: PathId | None = None  # by which the newest datagram came
         self.failed = 0  # datagrams that did not open
         self.replayed = 0
@@ -90,7 +87,6 @@ class CurveCpRecord:
         self._confirmed = False
         self._told = False
         self._window = ReplayWindow(REPLAY_WINDOW)
-        self._event: deque[KeyConfirmed | KeyExpiring | PeerMoved] | None = None
         self._prefix = b""  # in front of the number of what goes out
         self._expect = b""  # the same of what comes in
         self._overhead = 0
@@ -110,22 +106,6 @@ class CurveCpRecord:
         else:
             self._prefix = CLIENT_MESSAGE + theirs + ours + self.public
             self._overhead = CLIENT_OVERHEAD
-
-    def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
-        """What the handshake must hear."""
-        if not self._event:
-            return None
-        event = self._event.popleft()
-        if not self._event:
-            self._event = None
-            self.has_events = False
-        return event
-
-    def _tell(self, event: KeyConfirmed | KeyExpiring | PeerMoved) -> None:
-        if self._event is None:
-            self._event = deque()
-        self._event.append(event)
-        self.has_events = True
 
     # -- keys -----------------------------------------------------------------------------------------------------
     def import_key(self, ready: KeyReady, now: float) -> None:
@@ -211,7 +191,7 @@ class CurveCpRecord:
             raise HardLimitReached("this key has protected as much as it may")
         if not self._told:
             self._told = True
-            self._tell(KeyExpiring(STREAM, Direction.SEND, LimitKind.PACKETS))
+            self._report(KeyExpiring(STREAM, Direction.SEND, LimitKind.PACKETS))
 
     def seal_one(self, message: bytes, now: float) -> bytes:
         """One message as a datagram. Raises HardLimitReached."""
@@ -277,13 +257,13 @@ class CurveCpRecord:
         self._window.opened(low, high)
         if not self._confirmed:
             self._confirmed = True
-            self._tell(KeyConfirmed(STREAM))
+            self._report(KeyConfirmed(STREAM))
             if self.client and self._send is not None:
                 self._send.cookie = self._send.introduction = b""  # nobody needs the long header any more
                 self._lay_out()
         if newest:
             if self.path is not None and path != self.path:
-                self._tell(PeerMoved(self.path, path))
+                self._report(PeerMoved(self.path, path))
             self.path = path
 
     def _open_other(self, datagram: memoryview, header: bytes, path: PathId, opened: Opened) -> bool:

@@ -10,10 +10,9 @@ plaintext is written where the one before it ended, over its content type octet.
 
 from __future__ import annotations
 
-from collections import deque
 from functools import lru_cache
 
-from ...crypto.aead import Aead, AuthenticationFailure, new_aead
+from ...crypto.aead import AuthenticationFailure, KeyInUse
 from ...stack.errors import HardLimitReached, PeerMisbehaved
 from ...stack.events import (
     Direction,
@@ -23,10 +22,10 @@ from ...stack.events import (
     KeyId,
     KeyReady,
     LimitKind,
-    PeerMoved,
     Stage,
 )
 from ...stack.layers import SendBuffer, Slab, StreamOpened, UnitKind
+from ...stack.records import RecordEvents
 from .keys import TrafficSecret
 from .limits import HEADER_SIZE, MAX_CIPHERTEXT, MAX_PLAINTEXT
 from .reasons import Reason
@@ -46,7 +45,6 @@ _AROUND = HEADER_SIZE + 1 + _TAG
 _HEADER_START = bytes((APPLICATION_DATA, 3, 3))
 _TYPE_OCTET = {kind: bytes((kind,)) for kind in (CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA)}
 SMALL = 1024  # octets of a message that is sealed from a copy: cheaper than slicing the slab
-CIPHERS = 128  # keys of all connections that keep their cipher; making one takes 1 µs
 _FULL = MAX_PLAINTEXT + 1 + _TAG
 _FULL_HEADER = bytes((APPLICATION_DATA, 3, 3, _FULL >> 8, _FULL & 255))
 _PLAINTEXT_KEY = KeyId(Stage.INITIAL)
@@ -64,13 +62,10 @@ def _sizes(limit: int) -> tuple[int, int]:
     return limit - 1, limit + _TAG
 
 
-class _Key:
+class _Key(KeyInUse):
     """One traffic key in use: its cipher, its next record number, and where its limits are."""
 
     __slots__ = (
-        "_algorithm",
-        "_octets",
-        "aead",
         "hard",
         "iv",
         "key",
@@ -82,10 +77,9 @@ class _Key:
     )
 
     def __init__(self, ready: KeyReady, secret: TrafficSecret) -> None:
+        octets, iv = secret.key_and_iv()
+        super().__init__(secret.suite.aead, octets)
         self.key = ready.key
-        self._octets, iv = secret.key_and_iv()
-        self._algorithm = secret.suite.aead
-        self.aead: Aead | None = None
         self.iv = int.from_bytes(iv, "big")
         self.number = 0
         self.piece, self.wire_limit = _sizes(secret.record_size_limit)
@@ -95,29 +89,12 @@ class _Key:
             if limit.kind is LimitKind.PACKETS:
                 self.soft, self.hard = int(limit.soft), int(limit.hard)
 
-    def cipher(self) -> Aead:
-        """The cipher, made anew: the key used longest ago loses its own (a cipher is 2.5 KiB, an idle key 0.1)."""
-        aead = self.aead = new_aead(self._algorithm, self._octets)
-        _with_cipher.append(self)
-        if len(_with_cipher) > CIPHERS:
-            _with_cipher.popleft().aead = None
-        return aead
 
-    def forget(self) -> None:
-        """Drop the key and its cipher."""
-        self._octets = b""
-        self.aead = None
-
-
-_with_cipher: deque[_Key] = deque()  # of all connections, oldest first
-
-
-class TlsRecord:
+class TlsRecord(RecordEvents):
     """Seals and opens the records of one connection. `padding`: inner plaintexts grow to a multiple of it (0: none)."""
 
     __slots__ = (
         "_compatible",
-        "_events",
         "_padding",
         "_protected",
         "_receive",
@@ -125,20 +102,18 @@ class TlsRecord:
         "_said_hello",
         "_send",
         "deadline",
-        "has_events",
         "skippable_early_data",
     )
 
     def __init__(self, *, padding: int = 0) -> None:
+        super().__init__()
         self.deadline: float | None = None
-        self.has_events = False
         self.skippable_early_data = 0  # octets that go by unread while there is no key at all (RFC 8446 §4.2.10)
         self._padding = padding
         self._send: tuple[_Key, ...] = ()  # one, but in a handshake and while keys change
         self._receive: _Key | None = None
         self._receive_seen = False  # something opened under the receiving key
         self._protected = False  # there was a receiving key: plaintext is over
-        self._events: deque[KeyConfirmed | KeyExpiring] | None = None
         self._said_hello = False  # we sent a record: a client its ClientHello, a server its answer to one
         self._compatible = True  # until the peer's Finished: compatibility records and plaintext alerts (RFC 8446 §5)
 
@@ -169,25 +144,8 @@ class TlsRecord:
             self._receive.forget()
             self._receive = None
 
-    def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
-        """KeyConfirmed at the first record that opens under a key, KeyExpiring at its soft limit."""
-        events = self._events
-        if events is None:
-            return None
-        event = events.popleft()
-        if not events:
-            self._events = None  # an idle connection owns no queue
-            self.has_events = False
-        return event
-
     def deadline_reached(self, now: float) -> None:
         """TLS keys do not age."""
-
-    def _report(self, event: KeyConfirmed | KeyExpiring) -> None:
-        if self._events is None:
-            self._events = deque()
-        self._events.append(event)
-        self.has_events = True
 
     def sending(self, key: KeyId) -> _Key:
         """The state of a sending key. KeyError if there is none."""

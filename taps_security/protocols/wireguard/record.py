@@ -12,11 +12,11 @@ Both directions work in place: what a datagram costs beside its cipher is two sl
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from functools import lru_cache
 from struct import Struct
 
-from ...crypto.aead import CHACHA20_POLY1305, Aead, AuthenticationFailure, new_aead
+from ...crypto.aead import CHACHA20_POLY1305, AuthenticationFailure, KeyInUse
 from ...parts.replay import ReplayWindow
 from ...stack.errors import HardLimitReached
 from ...stack.events import (
@@ -32,6 +32,7 @@ from ...stack.events import (
     Stage,
 )
 from ...stack.layers import Opened, Slab, UnitKind
+from ...stack.records import RecordEvents
 from .keys import TransportSecret
 
 HEADER, TAG = 16, 16
@@ -39,7 +40,6 @@ OVERHEAD = HEADER + TAG
 RESPONSE, COOKIE_REPLY, TRANSPORT = 2, 3, 4  # the first four octets, little-endian: three of them are zero
 SIZES = {RESPONSE: 92, COOKIE_REPLY: 64}  # octets
 WINDOW = 8192  # counters behind the newest that may still come (§5.4.6 wants a window; this is the Linux driver's)
-CIPHERS = 128  # keys of all peers that keep their cipher; making one takes 1 µs
 
 _NEVER = float("inf")
 _NO_LIMIT = 1 << 64
@@ -58,17 +58,16 @@ def _confirmed(key: KeyId) -> KeyConfirmed:
     return KeyConfirmed(key)
 
 
-class _Key:
+class _Key(KeyInUse):
     """One key in use: its cipher, and where its limits are. `born`: when its pair was agreed."""
 
-    __slots__ = ("_octets", "aead", "born", "hard_at", "hard_number", "index", "key", "soft_at", "soft_number")
+    __slots__ = ("born", "hard_at", "hard_number", "index", "key", "soft_at", "soft_number")
 
     def __init__(self, ready: KeyReady, secret: TransportSecret, born: float) -> None:
+        super().__init__(CHACHA20_POLY1305, secret.key)
         self.key = ready.key
         self.born = born
         self.index = int.from_bytes(secret.index, "little")
-        self._octets = secret.key
-        self.aead: Aead | None = None
         self.soft_at = self.hard_at = _NEVER
         self.soft_number = self.hard_number = _NO_LIMIT
         for limit in ready.limits:
@@ -76,19 +75,6 @@ class _Key:
                 self.soft_at, self.hard_at = born + limit.soft, born + limit.hard
             elif limit.kind is LimitKind.PACKETS:
                 self.soft_number, self.hard_number = int(limit.soft), int(limit.hard)
-
-    def cipher(self) -> Aead:
-        """The cipher, made anew: the key used longest ago loses its own (a cipher is 2.5 KiB, an idle key 0.2)."""
-        aead = self.aead = new_aead(CHACHA20_POLY1305, self._octets)
-        _with_cipher.append(self)
-        if len(_with_cipher) > CIPHERS:
-            _with_cipher.popleft().aead = None
-        return aead
-
-    def forget(self) -> None:
-        """Drop the key and its cipher."""
-        self._octets = b""
-        self.aead = None
 
 
 class _SendKey(_Key):
@@ -132,9 +118,6 @@ class _ReceiveKey(_Key):
         self.window.opened(number)
 
 
-_with_cipher: deque[_Key] = deque()  # of all peers, oldest first
-
-
 class Layout:
     """Slices of a slab for datagrams `stride` octets apart: where each begins, its plaintext, its sealed plaintext."""
 
@@ -158,24 +141,23 @@ def layout(slab: Slab, stride: int, count: int) -> list[tuple[int, memoryview, m
     return places
 
 
-class WireGuardRecord:
+class WireGuardRecord(RecordEvents):
     """The DatagramRecord of one peer. `dropped` counts by reason, and may be shared by all peers of a tunnel.
 
     `path`: by which the newest authentic datagram came. `indices`: those of our handshakes' that wait for an answer.
     """
 
-    __slots__ = ("_events", "_newest", "_receive", "_send", "deadline", "dropped", "has_events", "indices", "path")
+    __slots__ = ("_newest", "_receive", "_send", "deadline", "dropped", "indices", "path")
 
     def __init__(self, dropped: Counter[str]) -> None:
+        super().__init__()
         self.deadline: float | None = None  # limits count on use only
-        self.has_events = False
         self.path: PathId = 0
         self.indices: tuple[int, ...] = ()
         self.dropped = dropped
         self._send: _SendKey | None = None
         self._receive: tuple[_ReceiveKey, ...] = ()  # previous, current and next, the newest first
         self._newest = -1  # the newest generation that opened something
-        self._events: deque[KeyConfirmed | KeyExpiring | PeerMoved] | None = None
 
     # -- keys -----------------------------------------------------------------------------------------------------
     def import_key(self, ready: KeyReady, now: float) -> None:
@@ -203,25 +185,8 @@ class WireGuardRecord:
                 state.forget()
         self._receive = tuple([state for state in self._receive if state.key != event.key])
 
-    def next_event(self) -> KeyConfirmed | KeyExpiring | PeerMoved | None:
-        """KeyConfirmed at the first datagram under a key, KeyExpiring at limits, PeerMoved by the newest datagram."""
-        events = self._events
-        if events is None:
-            return None
-        event = events.popleft()
-        if not events:
-            self._events = None  # an idle peer owns no queue
-            self.has_events = False
-        return event
-
     def deadline_reached(self, now: float) -> None:
         """Nothing: a key that nobody uses asks for nothing."""
-
-    def _report(self, event: KeyConfirmed | KeyExpiring | PeerMoved) -> None:
-        if self._events is None:
-            self._events = deque()
-        self._events.append(event)
-        self.has_events = True
 
     # -- sealing --------------------------------------------------------------------------------------------------
     def overhead(self, key: KeyId) -> int:

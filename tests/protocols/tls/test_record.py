@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taps_security.crypto.aead import Aead, AeadAlgorithm, new_aead
-from taps_security.protocols.tls import record as module
+from taps_security.crypto import aead as aead_module
+from taps_security.crypto.aead import RESIDENT, Aead, AeadAlgorithm, new_aead
 from taps_security.protocols.tls.keys import (
     TLS_AES_128_GCM_SHA256,
     TLS_AES_256_GCM_SHA384,
@@ -417,7 +417,7 @@ def test_no_nonce_is_used_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     def spying(algorithm: AeadAlgorithm, key: bytes) -> Spy:
         return Spy(new_aead(algorithm, key))
 
-    monkeypatch.setattr(module, "new_aead", spying)
+    monkeypatch.setattr(aead_module, "new_aead", spying)
     record = sealer()
     for size, kind in ((50_000, UnitKind.APPLICATION), (1, UnitKind.CONTROL), (40_000, UnitKind.APPLICATION)):
         seal(record, bytes(size), kind, room=40_000)
@@ -558,7 +558,7 @@ def test_the_records_of_rfc8448(section: int, actor: str) -> None:
 
 
 def test_idle_keys_lose_their_cipher_and_get_it_back() -> None:
-    pairs = [(sealer(), opener()) for _ in range(module.CIPHERS)]
+    pairs = [(sealer(), opener()) for _ in range(RESIDENT)]
     for sender, receiver in pairs:
         assert opened_of(receiver, seal(sender, b"first")) == [(UnitKind.APPLICATION, b"first")]
     sender, receiver = pairs[0]

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from taps_security.crypto.aead import CHACHA20_POLY1305, new_aead
+from taps_security.crypto.aead import CHACHA20_POLY1305, RESIDENT, new_aead
 from taps_security.protocols.wireguard.keys import TransportSecret
 from taps_security.protocols.wireguard.limits import REJECT_AFTER_MESSAGES, REKEY_AFTER_MESSAGES
 from taps_security.protocols.wireguard.record import (
-    CIPHERS,
     HEADER,
     OVERHEAD,
     WINDOW,
@@ -366,12 +365,12 @@ def test_three_receiving_keys_and_one_sending_key() -> None:
 
 
 def test_many_keys_share_few_ciphers() -> None:
-    pairs = [pair() for _ in range(CIPHERS)]
+    pairs = [pair() for _ in range(RESIDENT)]
     datagrams = [sealed(sender, b"x") for sender, _ in pairs]
     for (_, receiver), datagram in zip(pairs, datagrams, strict=True):
         assert opened(receiver, datagram) == [b"x"]
     with_cipher = [key for sender, receiver in pairs for key in (sender._send, receiver._receive[0]) if key.aead]
-    assert len(with_cipher) <= CIPHERS
+    assert len(with_cipher) <= RESIDENT
     for sender, receiver in pairs:
         assert opened(receiver, sealed(sender, b"y")) == [b"y"]
 
