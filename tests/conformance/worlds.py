@@ -91,6 +91,6 @@ async def _real(scenario: Scenario) -> None:
     await asyncio.sleep(0)  # uvloop opens its own sockets in its first turn
     sockets, tasks = open_sockets(), other_tasks()
     await scenario(World("127.0.0.1", "127.0.0.1", nullcontext(), nullcontext()))
-    left_sockets, left_tasks = await settle(sockets, tasks, turns=300)  # an end may linger for a second
+    left_sockets, left_tasks = await settle(sockets, tasks, turns=2000)  # an end may linger
     assert not left_tasks, f"tasks left behind: {sorted(left_tasks)}"
     assert not left_sockets, f"{left_sockets} sockets left behind"
