@@ -239,7 +239,7 @@ def startup() -> Group:
 
 def all_groups() -> tuple[Group, ...]:
     """The whole table, in the order of the speed table."""
-    from benchmarks import wireguard_rows  # which needs the types above
+    from benchmarks import curvecp_rows, wireguard_rows  # which need the types above
 
     return (
         bulk(has_avx512()),
@@ -251,6 +251,7 @@ def all_groups() -> tuple[Group, ...]:
         idle(),
         startup(),
         *wireguard_rows.groups(),
+        *curvecp_rows.groups(),
     )
 
 

@@ -7,6 +7,7 @@ read:OCTETS         wait for so many
 drain               read until the peer ends its stream
 end                 end ours
 echo                send back what comes until the peer ends its stream, however much of it waits
+relay               the same, one piece after the other, which is fastest for who waits for each
 swap:OCTETS:SEED    write and end, while reading until the peer ends its stream
 clock:OCTETS        read so many, uncounted, and time it from the first to the last
 ping:COUNT          so many round trips of one octet with an echo, and time them
@@ -87,6 +88,10 @@ class Program:
             waiting.put(data)
         waiting.put(b"")
         sender.join()
+
+    def relay(self) -> None:
+        while data := os.read(self.source, PIECE):
+            os.write(self.sink, data)
 
     def swap(self, size: str, seed: str) -> None:
         sender = threading.Thread(target=lambda: (self.write(size, seed), self.end()))

@@ -64,12 +64,12 @@ class Running:
         self.program = program
         self.port = port
 
-    async def told(self, number: int = 1) -> Told:
-        """What the so many-th program inside came to, once it has ended."""
+    async def told(self, number: int = 1, patience: float = PATIENCE) -> Told:
+        """What the so many-th program inside came to, once it has ended; `patience`: seconds."""
         seen: list[dict[str, Any]] = []
         since = 0
         for _ in range(number):
-            match = await self.program.expect(r'^\{"octets".*\}$', since)
+            match = await self.program.expect(r'^\{"octets".*\}$', since, patience)
             seen.append(json.loads(match[0]))
             since = match.end()
         return Told(**seen[-1])

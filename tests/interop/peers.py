@@ -164,11 +164,11 @@ class Program:
     def _is_over(self) -> bool:
         return all(reader.done() for reader in self._readers)
 
-    async def expect(self, pattern: str, since: int = 0) -> re.Match[str]:
-        """Wait for output that matches, from position `since` of the text on."""
+    async def expect(self, pattern: str, since: int = 0, patience: float = PATIENCE) -> re.Match[str]:
+        """Wait for output that matches, from position `since` of the text on; `patience`: seconds."""
         wanted = re.compile(pattern, re.MULTILINE)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 while True:
                     if (match := wanted.search(self.text, since)) is not None:
                         return match
