@@ -7,7 +7,7 @@ congestion controller is the job's setting `controller`, an index into `CONTROLL
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import taps_security as taps
 from benchmarks import clock
@@ -27,7 +27,7 @@ def parameters(options: taps.CurveCpOptions) -> taps.SecurityParameters:
     return taps.SecurityParameters(stacks=["curvecp"], options={"curvecp": options})
 
 
-def controller(job: Job) -> str:
+def controller(job: Job) -> Any:
     """The name of the job's congestion controller."""
     return CONTROLLERS[job.settings.get("controller", 0)]
 

@@ -94,7 +94,11 @@ class Program:
             os.write(self.sink, data)
 
     def swap(self, size: str, seed: str) -> None:
-        sender = threading.Thread(target=lambda: (self.write(size, seed), self.end()))
+        def write_and_end() -> None:
+            self.write(size, seed)
+            self.end()
+
+        sender = threading.Thread(target=write_and_end)
         sender.start()
         self.drain()
         sender.join()
