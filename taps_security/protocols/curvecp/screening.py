@@ -67,9 +67,10 @@ class MinuteKeys:
         if self._since is None:
             self._since = now
         elif now - self._since >= MINUTE:
-            self._previous = self._current if now - self._since < 2 * MINUTE else self._random(KEY)
+            late = now - self._since >= 2 * MINUTE
+            self._previous = self._random(KEY) if late else self._current
             self._current = self._random(KEY)
-            self._since = now
+            self._since = now if late else self._since + MINUTE  # else who turns it late makes it live longer
         return self._current, self._previous
 
 

@@ -9,6 +9,7 @@ import pytest
 from taps_security.protocols.curvecp import keys, wire
 from taps_security.protocols.curvecp.handshake import KIND, OpenedInitiate
 from taps_security.protocols.curvecp.keys import KeyPair, box_key
+from taps_security.protocols.curvecp.limits import COOKIE_LIFE
 from taps_security.protocols.curvecp.screening import CurveCpScreener, MinuteKeys
 from taps_security.stack.errors import PeerMisbehaved
 from taps_security.stack.screening import Create, Drop, Match, NotOurs, Reply, Verdict
@@ -78,6 +79,17 @@ def test_minute_keys_turn_and_a_long_silence_forgets_both() -> None:
     assert minutes.at(120.0)[1] == second
     third, _ = minutes.at(130.0)
     assert third not in minutes.at(400.0)
+
+
+@pytest.mark.parametrize("wakes", [60.0, 61.0, 90.0, 119.9])
+def test_no_cookie_opens_once_its_claim_is_forgotten(wakes: float) -> None:
+    """A server that hears nothing for most of two minutes turns its keys late: they live no longer by that."""
+    at = screener()
+    _, _, initiate = first_packets(0.0, at)
+    assert isinstance(look(at, initiate, 0.0), Create)
+    look(at, first_packets(wakes, at)[0], wakes)
+    assert isinstance(look(at, initiate, 119.9), Create)
+    assert look(at, initiate, COOKIE_LIFE) == Drop("curvecp: a box that does not open")
 
 
 def test_another_servers_name_and_key_are_not_answered() -> None:
