@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Final, TypeAlias
 
+from ...crypto.blake2s import hmac256
 from ...crypto.box import BoxFailure, box_key, open_box, seal_box
 from ...crypto.sodium import scalarmult_base
 from ...stack.frozen import frozen
@@ -84,6 +85,14 @@ def seal_hello(key: bytes, number: int) -> bytes:
 def open_hello(key: bytes, number: int, box: bytes) -> None:
     """Raises BoxFailure. What stands in it is not looked at."""
     open_box(box, short_nonce(CLIENT_HELLO, number), key)
+
+
+def minute_key_of(minute_key: bytes, host: str) -> bytes:
+    """The minute key for one numeric address: a cookie opens only for the one that it was sent to.
+
+    The port is left out: a translator may change it. The reference's cookies open for everybody.
+    """
+    return hmac256(minute_key, host.encode())
 
 
 def seal_cookie(minute_key: bytes, nonce: bytes, client_key: bytes, server_secret: bytes) -> bytes:

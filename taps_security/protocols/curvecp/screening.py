@@ -1,7 +1,8 @@
 """What a CurveCP server does before a client proved its address and its keys: nothing is kept for it.
 
     Hello     opens under S     --> Reply(Cookie): a fresh S', whose secret only the cookie holds
-    Initiate  cookie opens under the minute key, or the one before; box under S'; our name; vouch under S; policy
+    Initiate  cookie opens for its address, under the minute key or the one before; box under S'; our name;
+              vouch under S; policy
                                 --> Create(OpenedInitiate), with the route of C'
     other     of no connection  --> Drop
 
@@ -101,26 +102,27 @@ class CurveCpScreener:
             if packet.server_extension != self._configuration.extension:
                 return NotOurs()
             if isinstance(packet, Hello):
-                return self._answer_hello(packet, now)
-            return self._open_initiate(packet, len(datagram), now)
+                return self._answer_hello(packet, facts.remote[0], now)
+            return self._open_initiate(packet, len(datagram), facts.remote[0], now)
         except MalformedMessage:
             return Drop("curvecp: malformed")
         except BoxFailure:
             return Drop("curvecp: a box that does not open")
 
-    def _answer_hello(self, hello: Hello, now: float) -> Verdict:
+    def _answer_hello(self, hello: Hello, host: str, now: float) -> Verdict:
         configuration = self._configuration
         key = box_key(hello.client_key, configuration.key.secret)
         keys.open_hello(key, int.from_bytes(hello.number, "little"), hello.box)
         short = KeyPair.generate(configuration.random)
         nonce = configuration.random(16)
-        cookie = keys.seal_cookie(self._minutes.at(now)[0], nonce, hello.client_key, short.secret)
+        minute_key = keys.minute_key_of(self._minutes.at(now)[0], host)
+        cookie = keys.seal_cookie(minute_key, nonce, hello.client_key, short.secret)
         box = keys.seal_welcome(key, nonce, short.public, cookie)
         return Reply(Cookie(hello.client_extension, hello.server_extension, nonce, box).encode())
 
-    def _open_initiate(self, initiate: Initiate, size: int, now: float) -> Verdict:
+    def _open_initiate(self, initiate: Initiate, size: int, host: str, now: float) -> Verdict:
         configuration = self._configuration
-        client_key, secret = self._open_cookie(initiate.cookie, now)
+        client_key, secret = self._open_cookie(initiate.cookie, host, now)
         if not compare_digest(client_key, initiate.client_key):
             return Drop("curvecp: a cookie of another client")
         key = box_key(client_key, secret)
@@ -145,12 +147,12 @@ class CurveCpScreener:
         )
         return Create(seed, ((KIND, client_key),), validated=True)
 
-    def _open_cookie(self, cookie: bytes, now: float) -> tuple[bytes, bytes]:
+    def _open_cookie(self, cookie: bytes, host: str, now: float) -> tuple[bytes, bytes]:
         current, previous = self._minutes.at(now)
         try:
-            return keys.open_cookie(current, cookie)
+            return keys.open_cookie(keys.minute_key_of(current, host), cookie)
         except BoxFailure:
-            return keys.open_cookie(previous, cookie)
+            return keys.open_cookie(keys.minute_key_of(previous, host), cookie)
 
     def accept(self, seed: object, now: float) -> CurveCpStack:
         """The stack of an opened Initiate."""

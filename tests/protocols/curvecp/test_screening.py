@@ -12,6 +12,7 @@ from taps_security.protocols.curvecp.keys import KeyPair, box_key
 from taps_security.protocols.curvecp.limits import COOKIE_LIFE
 from taps_security.protocols.curvecp.screening import CurveCpScreener, MinuteKeys
 from taps_security.stack.errors import PeerMisbehaved
+from taps_security.stack.layers import PathFacts
 from taps_security.stack.screening import Create, Drop, Match, NotOurs, Reply, Verdict
 
 from .pair import FACTS, LOAD, Pair
@@ -68,6 +69,18 @@ def test_cookies_open_for_one_or_two_minutes(age: float, opens: bool) -> None:
     for second in range(10, int(age), 10):  # a busy server turns its keys in time
         look(at, first_packets(float(second), at)[0], float(second))
     assert isinstance(look(at, initiate, age), Create) is opens
+
+
+def test_a_cookie_shows_the_address_that_it_was_sent_to() -> None:
+    """Else whoever has one could have a server send its first window to anybody."""
+    at = screener()
+    _, _, initiate = first_packets(at=at)
+    for remote in (("10.0.0.3", 2), ("fe80::2%eth0", 2)):
+        elsewhere = PathFacts(FACTS.local, remote, mtu=FACTS.mtu)
+        verdict = at.screen(memoryview(initiate), 2, elsewhere, LOAD, 0.0)
+        assert verdict == Drop("curvecp: a box that does not open")
+    translated = PathFacts(FACTS.local, (FACTS.remote[0], 3), mtu=FACTS.mtu)
+    assert isinstance(at.screen(memoryview(initiate), 3, translated, LOAD, 0.0), Create)
 
 
 def test_minute_keys_turn_and_a_long_silence_forgets_both() -> None:
