@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ...recovery import Recovery
 from ...stack.events import Buffer
-from .limits import MAX_BLOCK, MESSAGE_HEADER, TIME_WAIT, TIME_WAIT_PROBES, UNHEARD_END
+from .limits import HEEDED, MAX_BLOCK, MESSAGE_HEADER, TIME_WAIT, TIME_WAIT_PROBES, UNHEARD_END
 from .receiving import ReceiveStream
 from .sending import IDS, SendStream, wire_id
 from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges, tight_size
@@ -34,6 +34,7 @@ class Delivery:
         "_acks",
         "_answered",
         "_copies",
+        "_heeded",
         "_hold",
         "_number",
         "_repeat",
@@ -71,6 +72,7 @@ class Delivery:
         self._unanswered = 0  # messages since the last acknowledgement
         self._turn_over = False  # the acknowledgement has waited long enough
         self._repeat: Span | None = None  # what a probe sends again, though nobody knows that it is lost
+        self._heeded = 0  # requests that probes answered since the peer acknowledged something
         self._copies: list[tuple[int, int]] | None = None  # (number, where its octets end) of those that were sent
 
     # -- receiving ------------------------------------------------------------------------------------------------
@@ -99,7 +101,8 @@ class Delivery:
                     self._answered = number
             else:
                 self._answered = number
-                if self.recovery.pto_count:
+                if self.recovery.pto_count and self._heeded < HEEDED:
+                    self._heeded += 1
                     self.probe()  # the peer has room again, or is back
 
     def _acknowledged(self, acknowledged: int, fields: bytes, now: float) -> None:
@@ -117,6 +120,7 @@ class Delivery:
             self._settle_copies(numbers)
         if numbers:
             self.progress = now
+            self._heeded = 0
             self._repeat = None
             _, lost = self.recovery.on_acked(numbers, now, sample=sample)
             if lost:

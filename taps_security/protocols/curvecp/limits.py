@@ -46,6 +46,7 @@ SEND_WINDOW: Final = RECEIVE_WINDOW  # octets on their way at most: what lies fa
 UNREAD: Final = 1024 * 1024  # octets that the application has not taken, above which nothing more fits
 MAX_PIECES: Final = 8192  # kept out of order: a peer that sends single octets with gaps fills no more
 ANSWER_DELAY: Final = 0.010  # seconds that a busy peer takes to answer, beyond the round trip: a probe waits for them
+HEEDED: Final = 16  # requests of a peer that a probe answers, until it acknowledges something
 SILENCE: Final = 60.0  # seconds without a word of the peer while it owes an acknowledgement
 PERSIST: Final = 15.0  # seconds of them after which it is asked in any case, however far probes have backed off
 DRAIN: Final = 30.0  # the same once close() was called

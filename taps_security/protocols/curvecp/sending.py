@@ -10,18 +10,19 @@ of its own behind the last octet. Numbers are those of messages, without end; th
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort_left
+from bisect import bisect_left, bisect_right, insort_left
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...parts.ranges import Ranges
 from ...stack.events import Buffer
-from .limits import MAX_POSITION, SEND_WINDOW
+from .limits import MAX_PIECES, MAX_POSITION, SEND_WINDOW
 from .wire import FAILURE, SUCCESS, Span
 
 SMALL = 4096  # octets: pieces below it are put together
 GATHERED = 32 * 1024  # up to about this
+SPARE_RUNS = 64  # transmissions that need not be known any more, beside as many as are on their way
 IDS = 0xFFFF_FFFF  # message ids run from 1 to this, and then from 1 again
 
 
@@ -163,6 +164,8 @@ class SendStream:
         start, stop = span
         piece = Piece(start, stop, number, block)
         self._runs.append(piece)
+        if len(self._runs) > 2 * len(self._pieces) + SPARE_RUNS:
+            self._forget_runs()
         if start == self.next:
             self.next = stop
             self._pieces.append(piece)
@@ -212,6 +215,12 @@ class SendStream:
             pieces[index : index + 1] = rest
             index += len(rest)
 
+    def _forget_runs(self) -> None:
+        """Transmissions of which nothing is on its way any more: to lose them would mean nothing."""
+        first = sorted(piece.first for piece in self._pieces)
+        needed = [run for run in self._runs[:-1] if bisect_right(first, run.last) > bisect_left(first, run.first)]
+        self._runs = [*needed, self._runs[-1]]
+
     def _piece_at(self, position: int) -> int:
         """The index of the last piece that begins at this position or before it, or 0."""
         return max(0, bisect_right(self._pieces, position, key=_start) - 1)
@@ -234,6 +243,8 @@ class SendStream:
             else:
                 if self._ahead is None:
                     self._ahead = Ranges()
+                elif len(self._ahead) >= MAX_PIECES:
+                    continue  # only of single octets there are so many
                 low, high = self._ahead.add(start, stop)
             self._arrived(low, high, numbers)
         return numbers
