@@ -35,7 +35,7 @@ from ..stack.events import (
 )
 from ..stack.stack import DEFAULT_SEND_OPTIONS, SecurityStack, SendOptions
 from .callbacks import Callbacks
-from .chunks import freeze, take
+from .chunks import freeze, keep, take
 from .driver import Driver
 from .state import ConnectionState, Owner
 from .waiter import Waiter
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 PUMP_AT = 7 * 16 * 1024  # octets that wait for the socket before a send() pumps by itself: they fill a slab
 YIELD_AT = 1024 * 1024  # octets that one task sends before it lets the others run
-COPY_BELOW = 64 * 1024  # views smaller than this are copied when nobody takes them at once: they would pin a buffer
 
 
 _ESTABLISHED, _CLOSED = ConnectionState.ESTABLISHED, ConnectionState.CLOSED  # for the paths that count
@@ -476,7 +475,7 @@ class Connection:
         if type(event) is not Received:
             getattr(self, self._HANDLERS.get(type(event), "_handle_security"))(event)
             return
-        chunks = self._chunks
+        chunks, count = self._chunks, len(event.chunks)
         for chunk in event.chunks:
             chunks.append(chunk)
             self._size += len(chunk)
@@ -491,14 +490,7 @@ class Connection:
         elif self._callbacks is not None:
             self._callbacks.received()
         if self._chunks:
-            self._keep()
-
-    def _keep(self) -> None:
-        """Nobody took these at once: a small view would keep a large buffer from being used again."""
-        chunks = self._chunks
-        for index, chunk in enumerate(chunks):
-            if type(chunk) is memoryview and len(chunk) < COPY_BELOW:
-                chunks[index] = bytes(chunk)
+            keep(self._chunks, count)
 
     def _handle_security(self, event: SecurityEvent) -> None:
         self._log.add(self._loop.time(), event)

@@ -14,8 +14,8 @@ from ..properties.messages import Message, MessageContext
 from ..stack.errors import LocalError, Reason
 from ..stack.events import Buffer, Received, StackEvent
 from ..stack.stack import DEFAULT_SEND_OPTIONS, SendOptions
-from .chunks import freeze
-from .connection import COPY_BELOW, PUMP_AT, Connection
+from .chunks import COPY_BELOW, freeze
+from .connection import PUMP_AT, Connection
 from .state import ConnectionState
 
 WAITING = 4 * 1024 * 1024  # octets that wait for receive()
@@ -192,7 +192,7 @@ class MessageConnection(Connection):
         return WAITING
 
     def _keep_newest(self, count: int) -> None:
-        """Of what came last, nobody took this at once: see _keep()."""
+        """Of what came last, nobody took this at once: see chunks.keep()."""
         chunks = self._chunks
         for index in range(max(0, len(chunks) - count), len(chunks)):
             chunk = chunks[index]
