@@ -154,6 +154,7 @@ class Chicago:
     # -- the algorithm ------------------------------------------------------------------------------------------------
     def _measure(self, rtt: float) -> None:
         """Jacobson's timeout, and the water marks of the round trip. `rtt` in ns."""
+        rtt = max(rtt, 1.0)  # the clock's step may be longer than the round trip
         if not self._average:
             self.ns_per_block = self._average = self._high = self._low = rtt
             self._deviation = rtt / 2

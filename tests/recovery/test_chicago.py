@@ -168,3 +168,15 @@ def test_a_new_path_starts_again() -> None:
     calm(controller, 2.0, 100.0)
     controller.reset()
     assert (controller.ns_per_block, controller.timeout, controller.window) == (SECOND, SECOND, 128 * 1024)
+
+
+def test_a_round_trip_that_took_no_time_is_survived() -> None:
+    """Clocks have steps: what was sent and acknowledged within one has taken 0."""
+    controller = make()
+    for _ in range(5):
+        controller.on_rtt(0.0, 100.0)
+    assert controller.ns_per_block > 0
+    assert controller.pacing_rate > 0
+    assert controller.window == 128 * 1024
+    controller.on_rtt(0.010, 100.1)
+    assert controller.timeout > 1 * MS
