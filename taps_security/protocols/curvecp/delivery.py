@@ -13,7 +13,7 @@ from ...recovery import Recovery
 from ...stack.events import Buffer
 from .limits import HEEDED, MAX_BLOCK, MESSAGE_HEADER, TIME_WAIT, TIME_WAIT_PROBES, UNHEARD_END
 from .receiving import ReceiveStream
-from .sending import IDS, SendStream, wire_id
+from .sending import IDS, SendStream, wire_id, wire_ids
 from .wire import BLOCK, FAILURE, NO_RANGES, PADDED_BLOCK, SUCCESS, Span, message_size, parse_ranges, tight_size
 
 Filled = tuple[int, int, int]  # messages, octets from one to the next, octets of the last message
@@ -79,6 +79,7 @@ class Delivery:
     def take(self, messages: list[memoryview], chunks: list[Buffer], now: float) -> None:
         """Authentic messages. Octets that are in order go behind `chunks`."""
         incoming, unpack = self.incoming, BLOCK.unpack_from
+        unanswered, answered = 0, self._answered
         for message in messages:
             size = len(message)
             if size < MESSAGE_HEADER:
@@ -94,16 +95,19 @@ class Delivery:
             if length > MAX_BLOCK or MESSAGE_HEADER + length > size:
                 self.malformed += 1
                 continue
-            self.ack_due = True
-            self._unanswered += 1
+            unanswered += 1
             if length or end:
                 if incoming.take(position, message[size - length :], end, chunks):
-                    self._answered = number
+                    answered = number
             else:
-                self._answered = number
+                answered = number
                 if self.recovery.pto_count and self._heeded < HEEDED:
                     self._heeded += 1
                     self.probe()  # the peer has room again, or is back
+        if unanswered:
+            self.ack_due = True
+            self._unanswered += unanswered
+            self._answered = answered
 
     def _acknowledged(self, acknowledged: int, fields: bytes, now: float) -> None:
         numbers = self.outgoing.acknowledge(parse_ranges(fields))
@@ -226,8 +230,8 @@ class Delivery:
         pack = (BLOCK if size - block == MESSAGE_HEADER else PADDED_BLOCK).pack_into
         at = overhead
         answered, fields = self._next_acknowledgement()
-        for number in range(first, first + count):
-            pack(view, at, wire_id(number), answered, fields, block, position)
+        for number in wire_ids(first, count):
+            pack(view, at, number, answered, fields, block, position)
             if fields is not NO_RANGES:
                 answered, fields = self._next_acknowledgement()
             position += block

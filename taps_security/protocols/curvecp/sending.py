@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ...parts.ranges import Ranges
@@ -29,6 +29,14 @@ IDS = 0xFFFF_FFFF  # message ids run from 1 to this, and then from 1 again
 def wire_id(number: int) -> int:
     """The id of message `number`, which is at least 1: 0 is no id."""
     return (number - 1) % IDS + 1
+
+
+def wire_ids(first: int, count: int) -> Iterable[int]:
+    """The ids of so many messages."""
+    start = wire_id(first)
+    if start + count <= IDS:
+        return range(start, start + count)
+    return map(wire_id, range(first, first + count))
 
 
 class Piece(NamedTuple):
