@@ -255,35 +255,42 @@ class Delivery:
             spans.append(span)
             outgoing.sent(span, number, self.block)
             number += 1
-        if not spans:
-            spans.append((outgoing.next, outgoing.next))  # no block: only to be acknowledged
-            number += 1
         self.ping_due = False
+        if len(spans) < 2:
+            return self._fill_one(view, overhead, spans[0] if spans else (outgoing.next, outgoing.next), now)
         final = outgoing.final
         sizes = [self._size_of(max(0, min(stop, final) - start)) for start, stop in spans]
-        stride = overhead + max(sizes)
+        largest = max(sizes)
+        stride = overhead + largest
         at = overhead
-        for index, span in enumerate(spans):
-            size = sizes[index] if index == len(spans) - 1 else max(sizes)
-            self._write_block(view, at, size, first + index, span)
-            # An acknowledgement names one message and the octets of many, so one without octets is easily missed.
-            self.recovery.on_sent(first + index, overhead + size, now, in_flight=span[0] < span[1])
+        for index, span in enumerate(spans, 1):
+            size = largest if index < len(spans) else sizes[-1]
+            self._write_block(view, at, size, self._number, span)
+            self.recovery.on_sent(self._number, overhead + size, now)
+            self._number += 1
             at += stride
-        self._number = number
         return len(spans), stride, sizes[-1]
+
+    def _fill_one(self, view: memoryview, overhead: int, span: Span, now: float) -> Filled:
+        """A single message; with an empty span only to be acknowledged.
+
+        Those count for nothing in flight: an acknowledgement names one message and the octets of many, so one without
+        octets is easily missed.
+        """
+        start, stop = span
+        size = self._size_of(max(0, min(stop, self.outgoing.final) - start))
+        self._write_block(view, overhead, size, self._number, span)
+        self.recovery.on_sent(self._number, overhead + size, now, in_flight=start < stop)
+        self._number += 1
+        return 1, overhead + size, size
 
     def _fill_copy(self, view: memoryview, overhead: int, now: float) -> Filled:
         """A probe: the oldest block again, whose own number goes on counting."""
         assert self._repeat is not None
         (start, stop), self._repeat = self._repeat, None
         stop = min(stop, start + self.block)
-        number = self._number
-        size = self._size_of(max(0, min(stop, self.outgoing.final) - start))
-        self._write_block(view, overhead, size, number, (start, stop))
-        self.recovery.on_sent(number, overhead + size, now)
-        self._copies = [*(self._copies or ()), (number, stop)]
-        self._number = number + 1
-        return 1, overhead + size, size
+        self._copies = [*(self._copies or ()), (self._number, stop)]
+        return self._fill_one(view, overhead, (start, stop), now)
 
     def _write_block(self, view: memoryview, at: int, size: int, number: int, span: Span) -> None:
         """One message of `size` octets with the positions of `span`, perhaps the end, and an acknowledgement."""
