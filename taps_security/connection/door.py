@@ -26,7 +26,7 @@ WILDCARDS = {"0.0.0.0", "::", ""}  # noqa: S104 -- asked, not bound
 class Member:
     """A driver on an endpoint, and what leads to it."""
 
-    __slots__ = ("current", "doors", "driver", "establishing", "left", "newest", "route_of", "routes")
+    __slots__ = ("complete", "current", "doors", "driver", "establishing", "left", "newest", "route_of", "routes")
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -35,6 +35,7 @@ class Member:
         self.doors: OrderedDict[PathId, Door] = OrderedDict()
         self.left: list[PathId] = []  # paths whose doors are closed already: the driver is leaving
         self.routes: set[Hashable] = set()
+        self.complete = False  # its handshake is
         self.current: Door | None = None  # the one that it sent by last
         self.newest: Door | None = None  # the one by which its peer was seen last to have moved
 

@@ -23,7 +23,7 @@ from ..stack.layers import PathFacts
 from ..stack.screening import Create, DatagramScreener, Drop, HandOver, Load, Match, NotOurs, Reply
 from ..stack.stack import Inbound, Linger, SecurityStack
 from ..transport.buffers import shared_buffers
-from ..transport.network import Address, Arrival, DatagramSocket
+from ..transport.network import NO_REPORT, Address, Arrival, DatagramSocket, Report
 from ..transport.paths import PathTable
 from ..transport.poller import poller_of
 from .door import Door, Member, Outlet
@@ -272,6 +272,7 @@ class Endpoint:
                 del self._by_route[event.route]
                 member.routes.discard(event.route)
         elif isinstance(event, HandshakeComplete):
+            member.complete = True
             member.established()
         elif isinstance(event, PeerMoved):
             member.newest = member.doors.get(event.new)
@@ -367,23 +368,29 @@ class Endpoint:
             del buffer  # else the next borrow() finds it lent
 
     def _report(self, error: OSError) -> None:
-        """An ICMP error. The stacks on the paths to that address hear of it."""
-        remote = self._arrival.remote
+        """An ICMP error. The stacks on the paths to that address hear of it if they may have sent what it quotes."""
+        arrival = self._arrival
+        remote, report, arrival.report = arrival.remote, arrival.report, NO_REPORT
         if remote == _NOBODY and len(self._members) == 1:
             paths = list(self._by_path)  # a connected socket: whom else could it mean
         else:
             paths = [path for path in self._paths.to(remote) if path in self._by_path]
-        for path in paths:
-            if error.errno == errno.EMSGSIZE:
-                mtu = self._socket.path_mtu(self._paths.facts(path).remote)
-                self._tell(path, PathNews.MTU, mtu)
+        narrow = error.errno == errno.EMSGSIZE
+        concerned = [
+            (user.driver, path, self._paths.facts(path).remote)
+            for path in paths
+            for user in self._by_path[path]
+            if isinstance(user, Member) and _believes(user, report, narrow=narrow)
+        ]
+        if not concerned:
+            self.noise["a report of nothing that was sent"] += 1
+        for driver, path, remote in concerned:
+            if narrow:
+                if report.mtu:
+                    self._socket.learn_mtu(remote, report.mtu)
+                driver.path_news(path, PathNews.MTU, self._socket.path_mtu(remote))
             else:
-                self._tell(path, PathNews.UNREACHABLE, error.errno or 0)
-
-    def _tell(self, path: PathId, news: PathNews, value: int) -> None:
-        for user in tuple(self._by_path.get(path, ())):
-            if isinstance(user, Member):
-                user.driver.path_news(path, news, value)
+                driver.path_news(path, PathNews.UNREACHABLE, error.errno or 0)
 
     def _dispatch(self, run: memoryview) -> None:
         """Give each part of a run to its owner."""
@@ -514,3 +521,15 @@ class Endpoint:
             oldest = next(iter(served.establishing))
             lost = ConnectionLost("dropped for younger ones: too many are unfinished", reason=Reason.OVERLOADED)
             self._abort(oldest, lost)
+
+
+def _believes(member: Member, report: Report, *, narrow: bool) -> bool:
+    """Whether a report is about a datagram of that stack's, as far as it tells (RFC 9000 §14.2.1, RFC 8899 §4.6.1).
+
+    One that quotes nothing is believed only by who has not heard from its peer yet, and only that nobody is there.
+    """
+    if report.local:
+        return True
+    if report.quoted:
+        return member.driver.stack.sent(memoryview(report.quoted))
+    return not narrow and not member.complete

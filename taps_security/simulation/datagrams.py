@@ -2,7 +2,8 @@
 
 A run of equal-sized datagrams that one send() takes travels as single datagrams; with `network.coalesce` those that
 wait together are received together. A flipped bit is delivered (UDP's checksum is not computed here). A datagram to a
-port where nobody listens comes back as an ICMP message, which a socket that was opened with a remote address reports.
+port where nobody listens comes back as an ICMP message that quotes it, which a socket that was opened with a remote
+address reports. `reported()` is what such a message does at the socket: a test forges one by calling it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import socket
 from collections import deque
 from zlib import crc32
 
-from ..transport.network import Address, Arrival
+from ..transport.network import Address, Arrival, Report
 from .hosts import Host
 from .links import Packet
 from .sockets import WILDCARDS, SimulatedSocket, canonical, os_error
 
 MAX_DATAGRAM = 65_507  # octets of payload
 MAX_RUN = 65_535  # octets of one receive
+QUOTED = 64  # octets of a datagram that an ICMP message quotes
 
 
 class SimulatedDatagramSocket(SimulatedSocket):
@@ -45,7 +47,8 @@ class SimulatedDatagramSocket(SimulatedSocket):
         self._waiting: deque[Packet] = deque()
         self._held = 0  # octets in `_waiting`
         self._unsent = 0  # octets that wait for the link, if the host's send buffer is bounded
-        self._errors: deque[OSError] = deque()
+        self._errors: deque[tuple[OSError, Address, Report]] = deque()
+        self._learnt: dict[str, int] = {}  # host -> octets of a packet
         self.open()
 
     def __repr__(self) -> str:
@@ -66,7 +69,8 @@ class SimulatedDatagramSocket(SimulatedSocket):
         """Fill buffer and arrival. False: nothing there. Raises what ICMP reported; the socket stays usable."""
         self.check_open()
         if self._errors:
-            raise self._errors.popleft()
+            error, arrival.remote, arrival.report = self._errors.popleft()
+            raise error
         if not self._waiting:
             return False
         first = self._waiting[0]
@@ -111,7 +115,7 @@ class SimulatedDatagramSocket(SimulatedSocket):
         if count > self.max_datagrams:
             raise os_error(errno.EINVAL)
         source = self._source(destination, local)
-        if size > self.path_mtu(destination):
+        if size > self._link_mtu(destination):
             raise os_error(errno.EMSGSIZE)
         if not self.writable:  # as in a kernel a socket that is writable takes a whole run, however long
             raise os_error(errno.EAGAIN)
@@ -139,10 +143,19 @@ class SimulatedDatagramSocket(SimulatedSocket):
         return host, self.local[1]
 
     def path_mtu(self, remote: Address) -> int:
-        """Octets of payload that one datagram to `remote` may have: the link's MTU less the headers."""
+        """Octets of payload that one datagram to `remote` may have: by the link's MTU, or by what was learnt."""
+        return min(self._link_mtu(remote), self._learnt.get(canonical(remote[0]), MAX_DATAGRAM))
+
+    def _link_mtu(self, remote: Address) -> int:
         network = self.host.network
         link = network.route(self.host, canonical(remote[0]))[1]
         return min(MAX_DATAGRAM, link.mtu - network.headers("udp", remote[0]))
+
+    def learn_mtu(self, remote: Address, mtu: int) -> None:
+        """A report that is believed: packets of `mtu` octets reach `remote`."""
+        payload = mtu - self.host.network.headers("udp", remote[0])
+        if payload < self.path_mtu(remote):
+            self._learnt[canonical(remote[0])] = payload
 
     def close(self) -> None:
         """Close at once."""
@@ -162,11 +175,10 @@ class SimulatedDatagramSocket(SimulatedSocket):
         self._held += len(packet.data)
         self.changed()
 
-    def unreachable(self) -> None:
-        """ICMP says that nobody listens there."""
-        if self.remote is not None:
-            self._errors.append(os_error(errno.ECONNREFUSED))
-            self.changed()
+    def reported(self, number: int, remote: Address, report: Report) -> None:
+        """An ICMP message with that error came for a datagram to `remote`."""
+        self._errors.append((os_error(number), remote, report))
+        self.changed()
 
 
 def _heard(host: Host, local: Address, remote: Address) -> SimulatedDatagramSocket | None:
@@ -190,10 +202,11 @@ def _arrived(host: Host, packet: Packet) -> None:
     if sock is not None:
         sock.arrived(packet)
     else:
-        host.network.carry(host, Packet("ICMP", packet.destination, packet.source), _icmp_arrived, "udp")
+        quoted = packet.data[:QUOTED]
+        host.network.carry(host, Packet("ICMP", packet.destination, packet.source, quoted), _icmp_arrived, "udp")
 
 
 def _icmp_arrived(host: Host, packet: Packet) -> None:
     sock = _heard(host, packet.destination, packet.source)
-    if sock is not None:
-        sock.unreachable()
+    if sock is not None and sock.remote is not None:
+        sock.reported(errno.ECONNREFUSED, sock.remote, Report(packet.data))

@@ -75,6 +75,10 @@ class Embedded:
         self._child.path_news(path, news, value, now)
         self._drain()
 
+    def sent(self, quoted: memoryview) -> bool:
+        """Whether the child may have sent a datagram that begins so."""
+        return self._child.sent(quoted)
+
     def answer(self, ask: AskId, result: object, now: float) -> bool:
         """The answer to an ask. False: it was not the child's."""
         number = self._asks.pop(ask, None)

@@ -161,6 +161,10 @@ class LayeredStack:
     def path_news(self, path: PathId, news: PathNews, value: int, now: float) -> None:
         """News of a path. Stacks on byte streams have no use for it."""
 
+    def sent(self, quoted: memoryview) -> bool:
+        """No: a byte stream sends no datagrams. Stacks on datagrams bring their own."""
+        return False
+
     def open_flow(self, kind: FlowKind, remote: object, now: float) -> FlowId | None:
         """Raises LocalError: this stack has one flow."""
         raise LocalError("this stack has a single flow; clone() opens a new connection", reason=Reason.NOT_SUPPORTED)

@@ -3,7 +3,7 @@
 Inputs    start, receive, adopt, transport_ended, path_added, path_news, answer, deadline_reached
 Commands  open_flow, send, consumed, close_flow, reset_flow, update_keys, migrate, close, abort, retire
 Drain     `events` after each input or command; transmit() while `pending` is not 0 and the socket takes more
-Questions `deadline`, `wants_input`, message_limit, export_secret
+Questions `deadline`, `wants_input`, message_limit, export_secret, sent
 
 The order is always: one input, then all events, then transmit, then the timer. A consumer of events may call back
 into the stack; what that adds is drained in the same turn.
@@ -87,6 +87,12 @@ class SecurityStack(Protocol):
 
     def path_news(self, path: PathId, news: PathNews, value: int, now: float) -> None:
         """What the network says of a path: its MTU, ECN marks, unreachable reports."""
+
+    def sent(self, quoted: memoryview) -> bool:
+        """Whether these octets, 64 at most, begin a datagram that this stack may have sent lately.
+
+        Only then is a report that quotes them believed (RFC 9000 §14.2.1, RFC 8899 §4.6.1). Too few to tell: False.
+        """
 
     def answer(self, ask: AskId, result: object, now: float) -> None:
         """The answer to an Ask: a result, or `Refused`."""

@@ -73,6 +73,23 @@ class ListeningSocket(Protocol):
         """Stop listening."""
 
 
+@frozen
+class Report:
+    """What an ICMP message said beside its error. Anybody can forge one who knows two addresses and ports: it is worth
+    what it quotes.
+
+    `quoted`: the first octets of the UDP payload that it is about; empty where nobody tells. `local`: our own kernel
+    says so, and no message came. `mtu`: octets of a whole IP packet, for EMSGSIZE; 0: not told.
+    """
+
+    quoted: bytes = b""
+    local: bool = False
+    mtu: int = 0
+
+
+NO_REPORT = Report()
+
+
 @slotted
 class Arrival:
     """One receive call's worth of datagrams: one datagram, or a GRO run of equal ones. Used again and again."""
@@ -82,6 +99,7 @@ class Arrival:
     remote: Address = ("", 0)
     local: Address = ("", 0)  # the real local address (IP_PKTINFO), never the wildcard
     ecn: int = 0  # the two ECN bits of the IP header
+    report: Report = NO_REPORT  # of the error that receive_into() raised; who reads it puts NO_REPORT back
 
 
 class DatagramSocket(Protocol):
@@ -97,8 +115,8 @@ class DatagramSocket(Protocol):
         """Fill buffer and arrival. False: nothing there.
 
         Raises ConnectionRefusedError and the like for ICMP errors that were reported on this socket: `arrival.remote`
-        then says whom the datagram was for ("" where the platform does not tell), and the socket stays usable. For
-        EMSGSIZE, path_mtu() has learnt the new value.
+        then says whom the datagram was for ("" where the platform does not tell), `arrival.report` what the message
+        quotes, and the socket stays usable. Nothing is learnt from it: see learn_mtu().
         """
 
     def send(self, data: memoryview, segment: int, remote: Address, local: Address | None, ecn: int) -> None:
@@ -109,6 +127,12 @@ class DatagramSocket(Protocol):
 
     def path_mtu(self, remote: Address) -> int:
         """Octets of UDP payload that fit without fragments, as far as is known."""
+
+    def learn_mtu(self, remote: Address, mtu: int) -> None:
+        """A report that is believed says that packets of `mtu` octets, IP header included, reach `remote`.
+
+        path_mtu() is never more from now on, for a while. What is larger than that, or absurdly small, changes nothing.
+        """
 
     def close(self) -> None:
         """Close at once."""

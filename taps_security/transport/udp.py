@@ -6,7 +6,8 @@ error queue (IP_RECVERR) with the address that they are about. Elsewhere a plain
 
 DF is always set, by IP_PMTUDISC_PROBE and not IP_PMTUDISC_DO: with DO the kernel refuses what is larger than the path
 MTU that it has cached, so one forged ICMP message stops a sender, and larger probes (RFC 8899) can never leave. With
-PROBE it reports ICMP's news and leaves the decision to the stack above, which knows what was acknowledged.
+PROBE it reports ICMP's news and leaves the decision to the stack above, which knows what was sent and acknowledged:
+each report goes up with the octets that it quotes, and learn_mtu() is called for those that are believed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from . import numbers
 from .addresses import mapped_address, plain_address, share_port, socket_address
-from .network import Address, Arrival, DatagramSocket
+from .network import Address, Arrival, DatagramSocket, Report
 
 MAX_PAYLOAD = 65_507  # octets of one datagram, and of one batch: RFC 768's length field without IPv4 and UDP headers
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9
@@ -32,6 +33,7 @@ SMALLEST_MTU: dict[int, int] = {
 }  # RFC 8899 §5.1.2, RFC 8200 §5: what ICMP may not go below
 HEADERS: dict[int, int] = {socket.AF_INET: 28, socket.AF_INET6: 48}  # IP and UDP
 MTU_LIFETIME = 600.0  # seconds that a smaller path MTU is believed: RFC 8201 §4
+QUOTED = 64  # octets of a datagram that a report is asked for: the headers of all protocols say there who sent it
 _CACHE = 1024  # entries of each small table
 
 _ECN = 3  # the two low bits of TOS and Traffic Class: RFC 3168 §5
@@ -125,6 +127,15 @@ class UdpSocket:
         """Nothing is known here: what every path of that family carries."""
         family = socket_address(remote)[0]
         return 1280 - HEADERS[socket.AF_INET6] if family == socket.AF_INET6 else 1400 - HEADERS[socket.AF_INET]
+
+    def learn_mtu(self, remote: Address, mtu: int) -> None:
+        """A router or our own interface said how much fits, and is believed. What is absurdly small is raised."""
+        if not remote[0]:
+            return
+        family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
+        payload = max(mtu, SMALLEST_MTU[family]) - HEADERS[family]
+        if payload < self.path_mtu(remote):
+            self._remember_mtu(remote[0], payload)
 
     def _remember_mtu(self, host: str, payload: int) -> None:
         if len(self._mtus) >= _CACHE:
@@ -227,7 +238,7 @@ class BatchingUdpSocket(UdpSocket):
     def _raise_queued(self, arrival: Arrival, error: OSError | None) -> None:
         """Raise the oldest report of the error queue, or `error` if it holds none."""
         try:
-            _, ancillary, _, target = self._socket.recvmsg(0, 1024, socket.MSG_ERRQUEUE)
+            quoted, ancillary, _, target = self._socket.recvmsg(QUOTED, 1024, socket.MSG_ERRQUEUE)
         except OSError:
             self._errors_wait = False
             arrival.remote = self._remote or ("", 0)
@@ -238,19 +249,10 @@ class BatchingUdpSocket(UdpSocket):
         arrival.remote = plain_address(target) if target else self._remote or ("", 0)
         for level, kind, data in ancillary:
             if (level, kind) in _ERROR_KINDS and len(data) >= _EXTENDED_ERROR.size:
-                number, _, _, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
-                if number == errno.EMSGSIZE:
-                    self._learn_mtu(arrival.remote, info)
+                number, origin, _, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+                mtu = info if number == errno.EMSGSIZE else 0
+                arrival.report = Report(quoted, origin == numbers.SO_EE_ORIGIN_LOCAL, mtu)
                 raise OSError(number, os.strerror(number))
-
-    def _learn_mtu(self, remote: Address, mtu: int) -> None:
-        """A router or our own interface said how much fits. What is absurdly small is not believed."""
-        if not remote[0]:
-            return
-        family = socket.AF_INET6 if ":" in remote[0] else socket.AF_INET
-        payload = max(mtu, SMALLEST_MTU[family]) - HEADERS[family]
-        if payload < self.path_mtu(remote):
-            self._remember_mtu(remote[0], payload)
 
     # -- sending --------------------------------------------------------------------------------------------------
     def send(self, data: memoryview, segment: int, remote: Address, local: Address | None, ecn: int) -> None:

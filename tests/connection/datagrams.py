@@ -13,7 +13,7 @@ from taps_security.stack.events import CloseKind, HandshakeComplete, RouteIssued
 from taps_security.stack.layers import PathFacts
 from taps_security.stack.screening import Create, Drop, Load, Match, NotOurs, Reply
 from taps_security.stack.stack import Transmit
-from taps_security.transport.network import Address, Arrival
+from taps_security.transport.network import NO_REPORT, Address, Arrival, Report
 
 HERE, THERE, ELSEWHERE = ("127.0.0.1", 1000), ("127.0.0.1", 2000), ("127.0.0.1", 3000)
 
@@ -70,12 +70,12 @@ class StubLoop:
 
 
 class StubSocket:
-    """Arrivals are put into `arriving`: octets with their segment and addresses, or an OSError."""
+    """Arrivals are put into `arriving`: octets with their segment and addresses, or an OSError with its report."""
 
     def __init__(self, local: Address = HERE) -> None:
         self.local = local
         self.max_datagrams = 64
-        self.arriving: deque[tuple[bytes, int, Address, Address] | tuple[OSError, Address]] = deque()
+        self.arriving: deque[tuple[bytes, int, Address, Address] | tuple[OSError, Address, Report]] = deque()
         self.sent: list[tuple[bytes, int, Address, Address | None, int]] = []
         self.errors: deque[OSError] = deque()
         self.mtu = 1472
@@ -89,7 +89,9 @@ class StubSocket:
             return False
         first, *rest = self.arriving.popleft()
         if isinstance(first, OSError):
-            (arrival.remote,) = rest
+            arrival.remote, report = rest
+            if report is not NO_REPORT:  # a socket that knows nothing leaves what stands there
+                arrival.report = report
             raise first
         arrival.segment, arrival.remote, arrival.local = rest
         arrival.length = len(first)
@@ -104,12 +106,15 @@ class StubSocket:
     def path_mtu(self, remote: Address) -> int:
         return self.mtu
 
+    def learn_mtu(self, remote: Address, mtu: int) -> None:
+        self.mtu = mtu - 28
+
     def close(self) -> None:
         self.closed = True
 
 
 class StubStack:
-    """Takes datagrams that begin with `mine`; sends what is put into `output`."""
+    """Takes datagrams that begin with `mine`; sends what is put into `output`. What was sent began with `mine` too."""
 
     def __init__(self, mine: bytes = b"", *, completes: bool = True) -> None:
         self.mine, self.completes = mine, completes
@@ -145,6 +150,9 @@ class StubStack:
 
     def path_news(self, *news: Any) -> None:
         self.news.append(news[:3])
+
+    def sent(self, quoted: memoryview) -> bool:
+        return quoted[: len(self.mine)] == self.mine
 
     def receive(self, inbound: Any, now: float) -> int:
         step, consumed = inbound.segment or len(inbound.data), 0
@@ -231,8 +239,8 @@ class Bench:
         self.socket.arriving.append((data, segment, remote, local))
         self.read()
 
-    def fail(self, error: OSError, remote: Address = THERE) -> None:
-        self.socket.arriving.append((error, remote))
+    def fail(self, error: OSError, remote: Address = THERE, report: Report = NO_REPORT) -> None:
+        self.socket.arriving.append((error, remote, report))
         self.read()
 
     def read(self) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any
 
 import pytest
 
 from taps_security.connection.endpoint import LINGERING_ENDS, LOOK_AGAIN, PATHS_PER_STACK, RUNS_PER_TURN
 from taps_security.stack.errors import ConfigurationError, LocalError, PeerMisbehaved, Reason
-from taps_security.stack.events import PathNews, PeerMoved, RouteIssued, RouteRetired
+from taps_security.stack.events import HandshakeComplete, PathNews, PeerMoved, RouteIssued, RouteRetired
 from taps_security.stack.screening import Create, HandOver, Match
+from taps_security.transport.network import NO_REPORT, Report
 from tests.connection.datagrams import ELSEWHERE, HERE, THERE, Bench, StubScreener, StubStack
+
+NOTHING_SENT = "a report of nothing that was sent"
 
 
 def route_of(datagram: memoryview) -> tuple[str, bytes]:
@@ -311,19 +315,69 @@ def test_lingering_ends_are_bounded_and_keep_a_client_open(bench: Bench) -> None
 def test_icmp_errors_reach_those_whom_they_concern(bench: Bench) -> None:
     _, one = bench.connect(b"a", THERE)
     _, other = bench.connect(b"b", ELSEWHERE)
-    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), THERE)
-    bench.socket.mtu = 1300
-    bench.fail(OSError(errno.EMSGSIZE, "too long"), ELSEWHERE)
+    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), THERE, Report(b"a datagram"))
+    bench.fail(OSError(errno.EMSGSIZE, "too long"), ELSEWHERE, Report(b"b too", mtu=1328))
     bench.fail(OSError(errno.EHOSTUNREACH, "no route"), ("", 0))  # whom?
     assert one.news == [(one.path, PathNews.UNREACHABLE, errno.ECONNREFUSED)]
     assert other.news == [(other.path, PathNews.MTU, 1300)]
+    assert bench.endpoint.noise == {NOTHING_SENT: 1}
     assert bench.loop.readers_added == 1  # the poller goes on watching a socket that was in error
 
 
 def test_a_connected_socket_means_its_only_peer(bench: Bench) -> None:
     _, stack = bench.connect(b"a")
-    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ("", 0))
+    bench.fail(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), ("", 0), Report(b"a"))
     assert stack.news == [(stack.path, PathNews.UNREACHABLE, errno.ECONNREFUSED)]
+
+
+@pytest.mark.parametrize("number", [errno.EMSGSIZE, errno.ECONNREFUSED])
+def test_a_report_that_quotes_nothing_that_was_sent_is_noise(bench: Bench, number: int) -> None:
+    """Anybody can forge it who knows two addresses and ports: the socket learns nothing from it, and no stack hears."""
+    _, stack = bench.connect(b"a")
+    bench.fail(OSError(number, os.strerror(number)), THERE, Report(b"forged", mtu=600))
+    assert stack.news == []
+    assert bench.socket.mtu == 1472
+    assert bench.endpoint.noise == {NOTHING_SENT: 1}
+
+
+def test_a_report_is_for_those_whose_datagram_it_quotes(bench: Bench) -> None:
+    """Two stacks have paths to one address."""
+    (_, one), (_, other) = bench.connect(b"a"), bench.connect(b"b")
+    assert one.path == other.path
+    bench.fail(OSError(errno.EMSGSIZE, "too long"), THERE, Report(b"b...", mtu=1228))
+    assert one.news == []
+    assert other.news == [(other.path, PathNews.MTU, 1200)]
+
+
+def test_a_report_of_our_own_kernel_needs_no_proof(bench: Bench) -> None:
+    _, stack = bench.connect(b"a")
+    bench.fail(OSError(errno.EMSGSIZE, "too long"), THERE, Report(local=True, mtu=1428))
+    assert stack.news == [(stack.path, PathNews.MTU, 1400)]
+
+
+def test_a_report_without_a_quotation_counts_before_the_peer_is_known(bench: Bench) -> None:
+    """Where the platform does not tell, a refused port ends an attempt at once. It never ends more than that."""
+    stack = StubStack(b"a", completes=False)
+    driver = bench.driver(stack)
+    bench.endpoint.connect(driver, THERE)
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    bench.fail(refused)
+    bench.fail(OSError(errno.EMSGSIZE, "too long"), THERE, Report(mtu=600))  # not of a path
+    assert stack.news == [(stack.path, PathNews.UNREACHABLE, errno.ECONNREFUSED)]
+    stack.events.append(HandshakeComplete({}))
+    driver.pump()
+    bench.fail(refused)
+    assert len(stack.news) == 1
+    assert bench.socket.mtu == 1472
+    assert bench.endpoint.noise == {NOTHING_SENT: 2}
+
+
+def test_a_report_is_not_taken_for_the_one_before_it(bench: Bench) -> None:
+    _, stack = bench.connect(b"a")
+    for report in (Report(b"a", mtu=1328), NO_REPORT):
+        bench.fail(OSError(errno.EMSGSIZE, "too long"), THERE, report)
+    assert stack.news == [(stack.path, PathNews.MTU, 1300)]
+    assert bench.endpoint.noise == {NOTHING_SENT: 1}
 
 
 def test_one_turn_reads_so_much_and_no_more(bench: Bench) -> None:

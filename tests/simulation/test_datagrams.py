@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from taps_security.simulation import Network, SimulatedDatagramSocket, run
-from taps_security.transport.network import Arrival, network_of
+from taps_security.transport.network import Arrival, Report, network_of
 from tests.simulation.support import readable, receive_datagram, writable
 
 
@@ -194,16 +194,40 @@ def test_only_connected_sockets_hear_that_nobody_listens() -> None:
         with network.host("client"):
             connected = seam.open_datagram(("0.0.0.0", 0), (address, 99))
         assert connected.local[0] == network.host("client").addresses[0]
-        connected.send(memoryview(b"x"), 0, (address, 99), None, 0)
+        connected.send(memoryview(b"x" * 100), 0, (address, 99), None, 0)
         send(network, unconnected, b"x", port=99)
         await readable(connected)
         assert now() == 0.02
+        arrival = Arrival()
         with pytest.raises(ConnectionRefusedError):
-            connected.receive_into(memoryview(bytearray(10)), Arrival())
+            connected.receive_into(memoryview(bytearray(10)), arrival)
+        assert (arrival.remote, arrival.report) == ((address, 99), Report(b"x" * 64))
         assert connected.receive_into(memoryview(bytearray(10)), Arrival()) is False
         await asyncio.sleep(1)
         assert unconnected.receive_into(memoryview(bytearray(10)), Arrival()) is False
         connected.send(memoryview(b"still usable"), 0, (address, 99), None, 0)
+
+    run(main)
+
+
+def test_a_report_may_be_forged_and_what_is_believed_narrows_the_path() -> None:
+    async def main(network: Network) -> None:
+        network.connect("client", "server")
+        remote = (network.host("server").addresses[0], 53)
+        with network.host("client"):
+            sock = network_of(asyncio.get_running_loop()).open_datagram(("0.0.0.0", 0), remote)
+        assert isinstance(sock, SimulatedDatagramSocket)
+        sock.reported(errno.EMSGSIZE, remote, Report(b"forged", mtu=1300))
+        arrival = Arrival()
+        with pytest.raises(OSError, match="too long"):
+            sock.receive_into(memoryview(bytearray(10)), arrival)
+        assert (arrival.remote, arrival.report.quoted) == (remote, b"forged")
+        assert sock.path_mtu(remote) == 1472
+        for told in (1300, 1400):
+            sock.learn_mtu(remote, told)
+        assert sock.path_mtu(remote) == 1272
+        sock.send(memoryview(bytes(1472)), 0, remote, None, 0)  # the link takes it still
+        sock.close()
 
     run(main)
 

@@ -173,6 +173,9 @@ class DatagramToy(LayeredStack):
         elif news is PathNews.UNREACHABLE and not self.complete and path == self.path:
             self._fail(ConnectionLost("nobody listens there", reason=Reason.REFUSED), now)
 
+    def sent(self, quoted: memoryview) -> bool:
+        return self._record.may_have_sent(bytes(quoted))
+
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """Datagrams have no transport that ends."""
 

@@ -183,6 +183,15 @@ class ToyRecord:
         self._next = number
         return first
 
+    def may_have_sent(self, quoted: bytes) -> bool:
+        """A Hello with our id, a Welcome for the peer's, or one of the last that were sealed."""
+        if quoted[:1] == b"\xc1":
+            return quoted[2:6] in self.ids.mine
+        if quoted[1:5] != self.ids.peer:
+            return False
+        sealed = quoted[0] & ~self._bits == self._first and len(quoted) >= HEADER
+        return quoted[0] == 0xC3 or (sealed and int.from_bytes(quoted[5:HEADER], "big") < self._next)
+
     # -- opening --------------------------------------------------------------------------------------------------
     def open(self, data: memoryview, segment: int, path: PathId, opened: Opened, now: float) -> int:
         opened.clear()

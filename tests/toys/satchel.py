@@ -219,6 +219,9 @@ class SatchelStack(DatagramToy):
             self._child.path_news(path, news, value, now)
             self._hear_child(now)
 
+    def sent(self, quoted: memoryview) -> bool:
+        return super().sent(quoted) or (self._child is not None and self._child.sent(quoted))
+
     def deadline_reached(self, now: float) -> None:
         super().deadline_reached(now)
         if self._child is not None and not self.ended:

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from taps_security.transport import numbers, udp
-from taps_security.transport.network import Arrival, DatagramSocket
+from taps_security.transport.network import Arrival, DatagramSocket, Report
 from taps_security.transport.udp import BatchingUdpSocket, UdpSocket, open_udp
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="GSO, GRO and the error queue are Linux's")
@@ -171,10 +171,12 @@ def test_an_icmp_error_names_the_peer_and_the_socket_stays_usable(sockets, conne
     dead = closed_port()
     one, other = sockets(("127.0.0.1", 0), dead if connected else None), sockets(("127.0.0.1", 0))
     arrival = Arrival()
-    one.send(memoryview(b"x"), 0, dead, None, 0)
+    sent = os.urandom(300)
+    one.send(memoryview(sent), 0, dead, None, 0)
     with pytest.raises(ConnectionRefusedError):
         arrive(one, arrival)
     assert arrival.remote == dead
+    assert arrival.report == Report(sent[: udp.QUOTED])
     if not connected:
         one.send(memoryview(b"alive"), 0, other.local, None, 0)
         assert arrive(other, arrival) == b"alive"
@@ -235,14 +237,13 @@ def test_a_too_large_datagram_is_refused_and_the_mtu_is_known(sockets) -> None:
 
 
 @linux
-@pytest.mark.parametrize(
-    ("told", "payload"), [(1300, 1300 - 28), (100, 576 - 28), (9_000_000, None)], ids=["smaller", "absurd", "larger"]
-)
-def test_path_mtu_learns_from_icmp(sockets, monkeypatch, told, payload) -> None:
+@pytest.mark.parametrize("origin", [numbers.SO_EE_ORIGIN_ICMP, numbers.SO_EE_ORIGIN_LOCAL], ids=["icmp", "local"])
+def test_a_report_says_what_it_quotes_and_who_made_it(sockets, monkeypatch, origin) -> None:
+    """The socket itself believes none: whether it was sent, the stacks know."""
     one = sockets(("127.0.0.1", 0))
     remote = ("127.0.0.9", 4433)
     before = one.path_mtu(remote)
-    report = struct.pack("@IBBBxII", errno.EMSGSIZE, numbers.SO_EE_ORIGIN_ICMP, 3, 4, told, 0)
+    report = struct.pack("@IBBBxII", errno.EMSGSIZE, origin, 3, 4, 1300, 0)
     queue = [([(socket.IPPROTO_IP, numbers.IP_RECVERR, report)], remote)]
 
     class Queue:
@@ -250,7 +251,7 @@ def test_path_mtu_learns_from_icmp(sockets, monkeypatch, told, payload) -> None:
             if not queue:
                 raise BlockingIOError
             ancillary, name = queue.pop()
-            return b"", ancillary, 0, name
+            return bytes(range(100))[:size], ancillary, 0, name
 
         def recvmsg_into(self, buffers, size):
             raise OSError(errno.EMSGSIZE, "message too long")
@@ -258,14 +259,26 @@ def test_path_mtu_learns_from_icmp(sockets, monkeypatch, told, payload) -> None:
         def close(self):
             pass
 
-    real = one._socket
     monkeypatch.setattr(one, "_socket", Queue())
     arrival = Arrival()
     with pytest.raises(OSError, match="too long"):
         one.receive_into(BUFFER, arrival)
     assert arrival.remote == remote
+    assert arrival.report == Report(bytes(range(64)), origin == numbers.SO_EE_ORIGIN_LOCAL, 1300)
+    assert one.path_mtu(remote) == before
+
+
+@linux
+@pytest.mark.parametrize(
+    ("told", "payload"), [(1300, 1300 - 28), (100, 576 - 28), (9_000_000, None)], ids=["smaller", "absurd", "larger"]
+)
+def test_path_mtu_is_what_was_learnt_for_a_while(sockets, monkeypatch, told, payload) -> None:
+    one = sockets(("127.0.0.1", 0))
+    remote = ("127.0.0.9", 4433)
+    before = one.path_mtu(remote)
+    one.learn_mtu(("", 0), 600)  # of whom?
+    one.learn_mtu(remote, told)
     assert one.path_mtu(remote) == (payload or before)
-    monkeypatch.setattr(one, "_socket", real)
     monkeypatch.setattr(udp.time, "monotonic", lambda: time.time() + 1e9)
     assert one.path_mtu(remote) == before  # RFC 8201 §4: after a while it may have grown
 

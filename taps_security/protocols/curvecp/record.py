@@ -43,10 +43,12 @@ from .limits import (
     REPLAY_WINDOW,
     SERVER_OVERHEAD,
 )
-from .wire import CLIENT_MESSAGE, COOKIE, INITIATE, SERVER_MESSAGE
+from .wire import CLIENT_MESSAGE, COOKIE, HELLO, INITIATE, SERVER_MESSAGE
 
 _NUMBER = 8
 _INTRODUCTION = 352
+LATELY = 1 << 16  # numbers behind the next one: a report about an older datagram is not believed
+_ENOUGH = 16  # octets of C' that nobody guesses, where a report quotes no more
 SOFT_LIMIT = 1 << 63
 
 
@@ -200,6 +202,21 @@ class CurveCpRecord(RecordEvents):
         with memoryview(buffer) as view:
             self.seal(STREAM, UnitKind.APPLICATION, Slab(buffer, view), len(buffer), 1, len(message), now)
         return bytes(buffer)
+
+    def may_have_sent(self, quoted: bytes) -> bool:
+        """Whether a datagram of this end began so. A client's have C' in front; a server's only numbers, which began at
+        random: one of the last.
+        """
+        ours, theirs = self._extension, self._peer_extension
+        if quoted[8:40] != theirs + ours:
+            return False
+        if self.client:
+            key, ours_begin = quoted[40 : 40 + KEY], {HELLO, INITIATE, CLIENT_MESSAGE}
+            return quoted[:8] in ours_begin and len(key) >= _ENOUGH and self.public.startswith(key)
+        if quoted[:8] != SERVER_MESSAGE or len(quoted) < 40 + _NUMBER or self._send is None:
+            return False
+        number = int.from_bytes(quoted[40 : 40 + _NUMBER], "little")
+        return self._send.number - LATELY <= number < self._send.number
 
     # -- opening --------------------------------------------------------------------------------------------------
     def open(self, data: memoryview, segment: int, path: PathId, opened: Opened, now: float) -> int:

@@ -237,6 +237,10 @@ class CurveCpStack(TimedStack):
             self._fail(ConnectionLost("nobody listens there", reason=Reason.REFUSED), now)
         self._settle(now)
 
+    def sent(self, quoted: memoryview) -> bool:
+        """A Hello, Initiate or Message of ours. Cookies are the screener's, and of no stack."""
+        return not self.ended and self._record.may_have_sent(bytes(quoted))
+
     def transport_ended(self, path: PathId, end: TransportEnd, now: float) -> None:
         """Datagrams have no transport that ends."""
 

@@ -37,7 +37,7 @@ from .keys import TransportSecret
 
 HEADER, TAG = 16, 16
 OVERHEAD = HEADER + TAG
-RESPONSE, COOKIE_REPLY, TRANSPORT = 2, 3, 4  # the first four octets, little-endian: three of them are zero
+INITIATION, RESPONSE, COOKIE_REPLY, TRANSPORT = 1, 2, 3, 4  # four octets, little-endian: three of them are zero
 SIZES = {RESPONSE: 92, COOKIE_REPLY: 64}  # octets
 WINDOW = 8192  # counters behind the newest that may still come (§5.4.6 wants a window; this is the Linux driver's)
 
@@ -256,6 +256,18 @@ class WireGuardRecord(RecordEvents):
         raise HardLimitReached(
             f"this key may seal nothing more ({limit.value}), and there is no newer one", section="whitepaper §6.2"
         )
+
+    def may_have_sent(self, quoted: memoryview) -> bool:
+        """Whether a datagram of this peer's stack began so: transport data under the sending key, whose index its
+        peer chose at random, or a message with one of our own indices.
+        """
+        if len(quoted) < HEADER:
+            return False
+        kind, index, number = _read_header(quoted)
+        if kind == TRANSPORT:
+            send = self._send
+            return send is not None and index == send.index and number < send.number
+        return kind in {INITIATION, RESPONSE} and index in self.indices
 
     # -- opening --------------------------------------------------------------------------------------------------
     def open(self, data: memoryview, segment: int, path: PathId, opened: Opened, now: float) -> int:

@@ -172,13 +172,19 @@ class WireGuardStack(InnerStack):
             self._measure()
 
     def path_news(self, path: PathId, news: PathNews, value: int, now: float) -> None:
-        """A narrower path makes messages shorter, within reason: anybody can forge a report. That a peer is unreachable
-        is a rumour: the handshake is tried again anyway."""
+        """A narrower path makes messages shorter, within reason: whoever sees our datagrams can forge a report. That a
+        peer is unreachable is a rumour: the handshake is tried again anyway."""
         if news is PathNews.GONE:
             self._facts.pop(path, None)
         elif news is PathNews.MTU and path in self._facts:
             self._facts[path].mtu = value
             self._measure()
+
+    def sent(self, quoted: memoryview) -> bool:
+        """Transport data under the key in use, or a handshake message of ours: both begin with an index at random. A
+        cookie reply is the screener's, and what becomes of it changes nothing here.
+        """
+        return not self.ended and self._record.may_have_sent(quoted)
 
     def _measure(self) -> None:
         """How large an inner packet the path takes. Less than BASE_MTU is not believed, whoever says so: what a socket
