@@ -1,5 +1,5 @@
-"""Strangers, and those who have listened, against CurveCP ends: nothing that they send reaches the application or changes
-what an end knows of its peer, and what it makes an end keep is bounded."""
+"""Strangers, and those who have listened, against CurveCP ends: nothing that they send reaches the application, or
+changes what an end knows of its peer, and what it makes an end keep is bounded."""
 
 from __future__ import annotations
 

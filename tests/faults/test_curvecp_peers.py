@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from taps_security.protocols.curvecp.limits import MAX_PIECES
+from taps_security.protocols.curvecp.limits import DRAIN, MAX_PIECES
 from taps_security.protocols.curvecp.sending import SendStream
 from taps_security.protocols.curvecp.wire import Message, parse_message
+from taps_security.stack.errors import ConnectionLost
 from tests.protocols.curvecp.pair import Pair, Side
 from tests.protocols.curvecp.test_delivery import forged
 
@@ -71,3 +72,18 @@ def test_a_peer_that_acknowledges_every_second_octet() -> None:
     stream.acknowledge(((0, size),))
     assert stream._ahead is None
     assert stream.base == size
+
+
+def test_a_peer_that_answers_ids_alone_does_not_keep_close_from_ending() -> None:
+    pair, client, server = Pair.ready()
+    client.send(bytes(50_000), pair.now)
+    begin = pair.now
+    client.stack.close(pair.now)
+    client.pump(pair.now)
+    while client.ended is None and pair.now < begin + 10 * DRAIN:
+        for number in ids_of(client, server, pair.now):
+            client.receive(forged(server, Message(0, number)), pair.now)
+        pair.now = client.wait(pair.now)
+    assert client.ended is not None
+    assert isinstance(client.ended.error, ConnectionLost)
+    assert pair.now < begin + 2 * DRAIN

@@ -110,10 +110,13 @@ class Delivery:
             self._answered = answered
 
     def _acknowledged(self, acknowledged: int, fields: bytes, now: float) -> None:
+        base = self.outgoing.base
         numbers = self.outgoing.acknowledge(parse_ranges(fields))
         if numbers is None:
             self.malformed += 1
             return
+        if numbers or self.outgoing.base > base:
+            self.progress = now  # ids alone are none: whoever answers those may never take an octet
         sample = None
         if acknowledged:
             number = self._number_of(acknowledged)
@@ -123,7 +126,6 @@ class Delivery:
         if self._copies:
             self._settle_copies(numbers)
         if numbers:
-            self.progress = now
             self._heeded = 0
             self._repeat = None
             _, lost = self.recovery.on_acked(numbers, now, sample=sample)
