@@ -505,6 +505,9 @@ class Endpoint:
             self.noise["answer not sent"] += 1
 
     def _create(self, served: _Served, verdict: Create, facts: PathFacts) -> None:
+        if any(route in self._by_route and type(self._by_route[route]) is not Member for route in verdict.routes):
+            self.noise["the begin of a connection that is over"] += 1
+            return
         driver = served.make(served.screener.accept(verdict.seed, self._loop.time()), facts)
         if driver is None:
             self.noise["no room"] += 1

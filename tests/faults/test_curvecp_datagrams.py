@@ -15,6 +15,7 @@ from taps_security.protocols.curvecp.wire import CLIENT_MESSAGE, COOKIE, HELLO, 
 from taps_security.simulation import Network
 from taps_security.simulation.links import Packet
 from taps_security.stack.events import HandshakeComplete
+from taps_security.stack.stack import SendOptions
 from tests.protocols.curvecp.pair import Pair
 from tests.protocols.curvecp.world import DELAY, Server, connect, hosts, run
 from tests.toys.program import Peer
@@ -266,5 +267,25 @@ def test_a_server_that_starts_again_knows_no_cookie_and_repeats_no_nonce() -> No
         assert len({cookie[40:56] for cookie in cookies}) == len(cookies) == 2
         scene.endpoint.close()
         again.endpoint.close()
+
+    run(main)
+
+
+def test_an_initiate_that_comes_again_takes_nothing_from_an_end_that_lingers() -> None:
+    async def main(network: Network) -> None:
+        scene = Scene(network)
+        other = await scene.talk()
+        scene.client.send(b"", 0, SendOptions(end=True))
+        await scene.client.over()
+        await other.over()
+        at = scene.server.endpoint
+        (linger,) = [linger for linger, _ in at._lingering.values()]
+        for initiate in scene.packets(INITIATE):
+            await give(at, scene.server.address, initiate, (scene.at_client[0], 4444))
+        await asyncio.sleep(0.1)
+        assert [at._by_route[route] for route in linger.routes] == [linger]
+        assert len(scene.server.peers) == 1
+        scene.endpoint.close()
+        at.close()
 
     run(main)

@@ -66,8 +66,7 @@ def test_nothing_in_a_running_pair_prints_a_key(
         other.driver.answer(other.asks[0].id, True)
         await client.until(lambda: client.data[0])
         look(client, server, other)
-        for peer in (client, other):
-            peer.send(b"", 0, SendOptions(end=True))
+        client.send(b"", 0, SendOptions(end=True))
         await client.over()
         await other.over()
         look(client, server, other, client.ended, endpoint, server.endpoint)  # ends that linger
