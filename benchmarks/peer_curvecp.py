@@ -2,7 +2,7 @@
 
 This module runs its own processes (`measure`). Shapes: `message` of bulk (the server's program reads, and times what
 came behind the first octets) and of echo (`cat` at the server). The six processes are not pinned: they work on all
-cores at a time, which is best for them. Chicago's rate is a matter of luck, so the runs are many and small.
+cores at a time, which is best for them.
 """
 
 from __future__ import annotations
