@@ -1,7 +1,7 @@
 """NaCl's own CurveCP over loopback: curvecpserver and curvecpclient, a curvecpmessage and a small program in each.
 
 This module runs its own processes (`measure`). Shapes: `message` of bulk (the server's program reads, and times what
-came behind the first octets) and of echo (`cat` at the server). The six processes are not pinned: they work on all
+came behind the first octets) and of echo (the server's sends back). The six processes are not pinned: they work on all
 cores at a time, which is best for them.
 """
 
