@@ -23,6 +23,7 @@ from typing import Any
 from . import numbers
 from .addresses import mapped_address, plain_address, share_port, socket_address
 from .network import Address, Arrival, DatagramSocket, Report
+from .routes import configured_mtu
 
 MAX_PAYLOAD = 65_507  # octets of one datagram, and of one batch: RFC 768's length field without IPv4 and UDP headers
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9
@@ -337,16 +338,13 @@ class BatchingUdpSocket(UdpSocket):
         return way
 
     def _route_mtu(self, remote: Address) -> int:
-        """What the kernel's route says, asked through a throw-away connected socket: nothing is sent."""
+        """What the kernel's route says, without what ICMP has made of it: it would be the first whom a liar tells."""
         family, address = socket_address(remote)
-        level, option = (socket.IPPROTO_IP, numbers.IP_MTU)
-        if family == socket.AF_INET6:
-            level, option = (socket.IPPROTO_IPV6, numbers.IPV6_MTU)
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect(address)
-                mtu = probe.getsockopt(level, option)
+            mtu = configured_mtu(family, address)
         except OSError:
+            mtu = 0
+        if not mtu:
             return super()._route_mtu(remote)
         return max(min(mtu - HEADERS[family], MAX_PAYLOAD), SMALLEST_MTU[family] - HEADERS[family])
 

@@ -90,6 +90,37 @@ async def test_a_router_is_believed_and_a_liar_is_not(net: Network, family: str)
 
 
 @pytest.mark.parametrize("family", HEADERS)
+async def test_what_a_liar_has_told_the_kernel_is_not_taken_over(net: Network, family: str) -> None:
+    """The kernel notes what it is told at its route, for every socket that asks within ten minutes."""
+    ours, router = routed(net)
+    local, remote = WHO[family]
+    client = await start(ours, family)
+    try:
+        router.run(sys.executable, *PROGRAM, "forge", local, str(client.port), remote, str(PORT), "1280")
+        await client.until(lambda told: told["noise"])
+        assert "mtu 1280" in ours.ip("route", "get", remote)
+        another = await start(ours, family)
+        try:
+            assert (await another.tell())["mtu"] == 1500 - HEADERS[family]
+        finally:
+            await another.stop()
+    finally:
+        await client.stop()
+
+
+@pytest.mark.parametrize("family", HEADERS)
+async def test_a_route_that_is_narrow_by_configuration_is_believed(net: Network, family: str) -> None:
+    ours, _ = routed(net)
+    version, router = {"ipv4": ("-4", "10.77.0.2"), "ipv6": ("-6", "fd77::2")}[family]
+    ours.ip(version, "route", "replace", "default", "via", router, "mtu", "1350")
+    client = await start(ours, family)
+    try:
+        assert (await client.tell())["mtu"] == 1350 - HEADERS[family]
+    finally:
+        await client.stop()
+
+
+@pytest.mark.parametrize("family", HEADERS)
 async def test_a_port_that_is_closed_says_so_and_quotes_what_came(net: Network, family: str) -> None:
     ours, _ = routed(net)
     client = await start(ours, family)
