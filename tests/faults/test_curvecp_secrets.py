@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from taps_security.protocols.curvecp import handshake, screening
+from taps_security.protocols.curvecp.handshake import OpenedInitiate
 from taps_security.protocols.curvecp.keys import StreamKey
+from taps_security.protocols.curvecp.limits import TIME_WAIT
+from taps_security.protocols.curvecp.linger import CurveCpLinger
 from taps_security.protocols.curvecp.options import CurveCpOptions
 from taps_security.protocols.registry import Environment
 from taps_security.simulation import Network
@@ -80,6 +83,27 @@ def test_nothing_in_a_running_pair_prints_a_key(
     assert wanted <= kinds, wanted - kinds
     assert len(secrets) >= 8
     assert not shows(caplog.text, secrets)
+
+
+def test_a_connection_that_is_over_has_no_key_left() -> None:
+    """Whoever keeps the connection keeps no key: what was recorded stays secret."""
+
+    async def main(network: Network) -> None:
+        host, server = hosts(network)
+        with host:
+            endpoint, client = connect(server.address)
+        client.send(b"hello", 0, SendOptions(end=True))
+        await client.over()
+        (other,) = server.peers
+        await other.over()
+        assert {StreamKey} <= {*map(type, reachable(endpoint, server))}
+        await asyncio.sleep(TIME_WAIT[1])
+        kept = {type(thing) for thing in reachable(client, server, other, endpoint)}
+        assert not {StreamKey, CurveCpLinger, OpenedInitiate} & kept
+        endpoint.close()
+        server.endpoint.close()
+
+    run(main)
 
 
 def test_keys_and_options_print_none_alone() -> None:

@@ -291,8 +291,8 @@ class SendStream:
             if not self._resend:
                 self._resend = None
         pieces = self._pieces
-        first = 0
-        while first < len(pieces) and pieces[first].stop <= low:
+        first = self._piece_at(low) if low else 0
+        if first < len(pieces) and pieces[first].stop <= low:
             first += 1
         index = first
         kept: list[Piece] = []

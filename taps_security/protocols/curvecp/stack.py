@@ -431,8 +431,9 @@ class CurveCpStack(TimedStack):
         super()._terminate(how, error)
 
     def retire(self, now: float) -> CurveCpLinger | None:
-        """TIME-WAIT: whoever did not hear our last word hears it again."""
-        return self._linger
+        """TIME-WAIT: whoever did not hear our last word hears it again. With it the key leaves this stack."""
+        linger, self._linger = self._linger, None
+        return linger
 
     # -- routing --------------------------------------------------------------------------------------------------
     def _route_complete(self, event: HandshakeComplete, now: float) -> None:
