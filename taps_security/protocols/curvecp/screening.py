@@ -53,25 +53,34 @@ class ServerConfiguration:
 
 
 class MinuteKeys:
-    """The key under which cookies are made, and the one before it, which still opens: 60 to 120 seconds each."""
+    """The key under which cookies are made, and the one before it, which still opens: 60 to 120 seconds each.
 
-    __slots__ = ("_current", "_previous", "_random", "_since")
+    By the loop's clock or by the one of the claims, whichever says more: a machine that was suspended, or whose clock
+    was set, has forgotten claims, and must not open the cookies that they were for.
+    """
 
-    def __init__(self, random: Random) -> None:
+    __slots__ = ("_current", "_previous", "_random", "_since", "_wall_clock")
+
+    def __init__(self, random: Random, wall_clock: Callable[[], float]) -> None:
         self._random = random
+        self._wall_clock = wall_clock
         self._current = random(KEY)
         self._previous = random(KEY)
-        self._since: float | None = None
+        self._since: tuple[float, float] | None = None  # by both clocks
 
     def at(self, now: float) -> tuple[bytes, bytes]:
         """(current, previous)."""
+        wall = self._wall_clock()
         if self._since is None:
-            self._since = now
-        elif now - self._since >= MINUTE:
-            late = now - self._since >= 2 * MINUTE
+            self._since = now, wall
+        since, wall_since = self._since
+        age = max(now - since, wall - wall_since)
+        if age >= MINUTE:
+            late = age >= 2 * MINUTE
             self._previous = self._random(KEY) if late else self._current
             self._current = self._random(KEY)
-            self._since = now if late else self._since + MINUTE  # else who turns it late makes it live longer
+            over = 0.0 if late else age - MINUTE  # else who turns it late makes it live longer
+            self._since = now - over, wall - over
         return self._current, self._previous
 
 
@@ -81,7 +90,7 @@ class CurveCpScreener:
     def __init__(self, configuration: ServerConfiguration) -> None:
         self._configuration = configuration
         self._name = None if configuration.name is None else encode_name(configuration.name)
-        self._minutes = MinuteKeys(configuration.random)
+        self._minutes = MinuteKeys(configuration.random, configuration.wall_clock)
 
     def recognise(self, head: memoryview) -> Match:
         """The magics of what clients send."""

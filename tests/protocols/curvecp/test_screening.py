@@ -84,7 +84,7 @@ def test_a_cookie_shows_the_address_that_it_was_sent_to() -> None:
 
 
 def test_minute_keys_turn_and_a_long_silence_forgets_both() -> None:
-    minutes = MinuteKeys(os.urandom)
+    minutes = MinuteKeys(os.urandom, lambda: 0.0)
     first, _ = minutes.at(0.0)
     assert minutes.at(59.9)[0] == first
     second, previous = minutes.at(60.0)
@@ -103,6 +103,16 @@ def test_no_cookie_opens_once_its_claim_is_forgotten(wakes: float) -> None:
     look(at, first_packets(wakes, at)[0], wakes)
     assert isinstance(look(at, initiate, 119.9), Create)
     assert look(at, initiate, COOKIE_LIFE) == Drop("curvecp: a box that does not open")
+
+
+@pytest.mark.parametrize(("slept", "opens"), [(0, True), (59, True), (119, True), (121, False), (600, False)])
+def test_cookies_and_claims_grow_old_together(slept: float, opens: bool) -> None:
+    """A machine that was suspended: the clock of the claims has gone on, the clock of the loop has not."""
+    wall = [1e9]
+    at = screener(clock=lambda: wall[0])
+    _, _, initiate = first_packets(0.0, at)
+    wall[0] += slept
+    assert isinstance(look(at, initiate, 0.5), Create) is opens
 
 
 def test_another_servers_name_and_key_are_not_answered() -> None:
