@@ -50,6 +50,11 @@ _INTRODUCTION = 352
 LATELY = 1 << 16  # numbers behind the next one: a report about an older datagram is not believed
 _ENOUGH = 16  # octets of C' that nobody guesses, where a report quotes no more
 SOFT_LIMIT = 1 << 63
+_SHAPES = {  # overhead, where the number stands, nonce, the largest message
+    INITIATE: (INITIATE_OVERHEAD, 168, keys.CLIENT_INITIATE, MAX_INITIATE_MESSAGE),
+    CLIENT_MESSAGE: (CLIENT_OVERHEAD, 72, keys.CLIENT_MESSAGE, MAX_MESSAGE),
+    SERVER_MESSAGE: (SERVER_OVERHEAD, 40, keys.SERVER_MESSAGE, MAX_MESSAGE),
+}
 
 
 class CurveCpRecord(RecordEvents):
@@ -59,6 +64,7 @@ class CurveCpRecord(RecordEvents):
         "_confirmed",
         "_expect",
         "_extension",
+        "_new_extension",
         "_overhead",
         "_peer_extension",
         "_prefix",
@@ -84,6 +90,7 @@ class CurveCpRecord(RecordEvents):
         self.public = public  # C'
         self._extension = extension
         self._peer_extension = peer_extension
+        self._new_extension = b""  # that came once
         self._send: StreamKey | None = None
         self._receive: bytes = b""
         self._confirmed = False
@@ -288,38 +295,42 @@ class CurveCpRecord(RecordEvents):
         if self.client:
             if header[:8] == COOKIE and len(datagram) == COOKIE_SIZE:
                 opened.kind, opened.key, opened.unit = UnitKind.HANDSHAKE, FIRST_PACKETS, datagram
-            else:
+            elif header[:8] != SERVER_MESSAGE or not self._receive or not self._open_long(datagram, path, opened):
                 opened.failed += 1
             return True
         if header[:8] not in {CLIENT_MESSAGE, INITIATE} or len(header) < 40 + KEY:
             return False
         if header[40 : 40 + KEY] != self.public:
             return False
-        if not self._receive or header[8:24] != self._extension or not self._open_long(datagram, header, path, opened):
+        if not self._receive or header[8:24] != self._extension or not self._open_long(datagram, path, opened):
             opened.failed += 1
         return True
 
-    def _open_long(self, datagram: memoryview, header: bytes, path: PathId, opened: Opened) -> bool:
-        """An Initiate that comes when the connection is there already, or a Message with a new client extension."""
-        initiate = header[:8] == INITIATE
-        overhead = INITIATE_OVERHEAD if initiate else CLIENT_OVERHEAD
+    def _open_long(self, datagram: memoryview, path: PathId, opened: Opened) -> bool:
+        """An Initiate that comes when the connection is there already, or a Message with other extensions.
+
+        No box covers extensions. So a client does not look at those of a message that opens, and a server believes a
+        new one when it has come twice: one octet changed on the way would else end the connection, since the client
+        would not know the server's messages any more, and have nothing to say that brings the right one back.
+        """
+        overhead, at, nonce, largest = _SHAPES[bytes(datagram[:8])]
         size = len(datagram) - overhead
-        if not MIN_MESSAGE <= size <= (MAX_INITIATE_MESSAGE if initiate else MAX_MESSAGE) or size % MESSAGE_UNIT:
+        if not MIN_MESSAGE <= size <= largest or size % MESSAGE_UNIT:
             return False
-        at = 168 if initiate else 72
         octets = bytes(datagram[at : at + _NUMBER])
         number = int.from_bytes(octets, "little")
         if not self._window.is_fresh(number):
             self.replayed += 1
             return True
-        nonce = keys.CLIENT_INITIATE if initiate else keys.CLIENT_MESSAGE
         box = addresses(datagram) + at + _NUMBER
         if open_at(box + TAG, box, len(datagram) - at - _NUMBER, nonce + octets, self._receive):
             return False
-        extension = header[24 : 24 + EXTENSION]
-        if number > self._window.highest and extension != self._peer_extension:
-            self._peer_extension = extension
-            self._lay_out()
+        extension = bytes(datagram[24 : 24 + EXTENSION])
+        if not self.client and number > self._window.highest and extension != self._peer_extension:
+            if extension == self._new_extension:
+                self._peer_extension = extension
+                self._lay_out()
+            self._new_extension = extension
         opened.plaintexts.append(datagram[overhead:])
         self._opened(number, number, path)
         return True

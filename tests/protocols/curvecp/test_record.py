@@ -180,11 +180,29 @@ def test_a_client_may_change_its_extension() -> None:
     changed = CurveCpRecord(client=True, public=PUBLIC, extension=b"n" * 16, peer_extension=THEIRS)
     changed.import_key(KeyReady(STREAM, Direction.SEND, StreamKey(SHORT, 50)), 0.0)
     assert open_all(receiver, seal_all(changed, [bytes(192)]))[0] == [bytes(192)]
+    assert receiver.extensions == (THEIRS, OURS)  # it may have been changed on the way
+    assert open_all(receiver, seal_all(changed, [bytes(192)]))[0] == [bytes(192)]
     assert receiver.extensions == (THEIRS, b"n" * 16)
     assert seal_all(receiver, [bytes(192)])[0][8:24] == b"n" * 16
     late = client(20)  # an older datagram does not change it back
     assert open_all(receiver, seal_all(late, [bytes(192)]))[0] == [bytes(192)]
     assert receiver.extensions == (THEIRS, b"n" * 16)
+
+
+def test_extensions_that_were_changed_on_the_way_change_nothing() -> None:
+    """No box covers them."""
+    sender, receiver = client(), server()
+    for place in (24, 30, 39):
+        (datagram,) = seal_all(sender, [bytes(192)])
+        datagram = datagram[:place] + bytes((datagram[place] ^ 1,)) + datagram[place + 1 :]
+        assert open_all(receiver, [datagram])[0] == [bytes(192)]
+        assert receiver.extensions == (THEIRS, OURS)
+    for place in (8, 23, 24, 39):
+        (datagram,) = seal_all(receiver, [bytes(192)])
+        datagram = datagram[:place] + bytes((datagram[place] ^ 1,)) + datagram[place + 1 :]
+        assert open_all(sender, [datagram])[0] == [bytes(192)]
+        assert open_all(sender, [datagram])[0] == []  # once
+        assert sender.extensions == (OURS, THEIRS)
 
 
 # -------------------------------------------------------------------------------------------------------------- news
@@ -264,8 +282,8 @@ def test_every_changed_octet_is_noticed(index: int) -> None:
         changed = bytearray(packet.data)
         changed[place] ^= 1
         plaintexts, _, _ = open_all(record, [bytes(changed)])
-        if packet.type != "ServerMessage" and 24 <= place < 40:
-            assert len(plaintexts) == 1  # the client's extension may change
+        if (8 if packet.type == "ServerMessage" else 24) <= place < 40:
+            assert len(plaintexts) == 1  # no box covers extensions, and a client's may change
         elif packet.type == "Initiate" and 72 <= place < 168:
             assert len(plaintexts) == 1  # the cookie was looked at when the connection was made
         else:

@@ -67,7 +67,7 @@ def test_one_round_trip_to_the_first_data() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 9])  # 9: an extension is changed on the way, and then all is quiet
 def test_streams_arrive_once_and_in_order_whatever_the_network_does(seed: int) -> None:
     async def main(network: Network) -> None:
         host, server = hosts(network, loss=0.3, duplicate=0.1, corrupt=0.03, reorder=0.2, rate=50e6)
