@@ -301,6 +301,8 @@ class Delivery:
         data = max(0, min(stop, final) - start)
         flags = data | (outgoing.end if stop > final else 0)
         answered, fields = self._next_acknowledgement()
+        if fields is NO_RANGES and self.recovery.pto_count:
+            fields = self.incoming.acknowledgements()[0]  # what was said before may be lost, too
         view[at : at + size - data] = bytes(size - data)
         BLOCK.pack_into(view, at, wire_id(number), answered, fields, flags, min(start, final))
         if data:

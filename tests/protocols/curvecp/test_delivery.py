@@ -350,6 +350,21 @@ def test_a_probe_of_a_block_that_was_lost_brings_it() -> None:
     assert client.stack._delivery.recovery.controller.in_flight == 0
 
 
+def test_a_probe_says_again_what_arrived() -> None:
+    """The acknowledgement may be lost, and nobody asks for it: its peer goes away for want of an answer."""
+    pair, client, server = Pair.ready()
+    client.send(b"hello", pair.now)
+    pair.carry()
+    server.send(b"world", pair.now)
+    server.take()
+    pair.now = server.wait(pair.now)
+    (probe,) = server.take()
+    client.stack._record.open(memoryview(bytearray(probe)), 0, 1, client.stack._opened, pair.now)
+    (message,) = [parse_message(each) for each in client.stack._opened.plaintexts]
+    client.stack._opened.clear()
+    assert (message.data, message.ranges) == (b"world", ((0, 5),))
+
+
 def test_a_message_without_octets_that_is_not_named_is_no_congestion() -> None:
     pair, client, server = Pair.ready()
     recovery = client.stack._delivery.recovery
