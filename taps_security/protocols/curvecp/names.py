@@ -39,10 +39,10 @@ def name_text(encoded: bytes) -> str:
     labels, position = [], 0
     while position < len(encoded) and encoded[position]:
         length = encoded[position]
-        label = encoded[position + 1 : position + 1 + length]
-        if length > MAX_LABEL or len(label) < length or not label.isascii():
-            return encoded.hex()
-        labels.append(label.decode("ascii"))
+        label = encoded[position + 1 : position + 1 + length].decode("latin-1")
+        if length > MAX_LABEL or len(label) < length or not (label.isascii() and label.isprintable()):
+            return encoded.hex()  # a terminal's escapes, say: whoever sent it chose the octets
+        labels.append(label)
         position += 1 + length
     return ".".join(labels)
 

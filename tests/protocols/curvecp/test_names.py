@@ -56,3 +56,9 @@ def test_names_without_a_key() -> None:
     label = key_label(os.urandom(32))
     for name in ("", "server.example.org", label[:-1], label + "0", "uz6" + label[3:], label[:-1] + "a", "uz5"):
         assert key_of_name(name) is None
+
+
+@pytest.mark.parametrize("octet", [0x00, 0x07, 0x1B, 0x7F, 0x9B, 0xFF])
+def test_a_name_that_could_steer_a_terminal_stands_in_hex(octet: int) -> None:
+    encoded = bytes((3, 0x61, octet, 0x62)).ljust(256, b"\0")
+    assert name_text(encoded) == encoded.hex()
