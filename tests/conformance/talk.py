@@ -28,21 +28,29 @@ async def take(connection: taps.Connection, octets: int) -> bytes:
 
 
 async def ask(pair: Pair, octets: bytes = b"are you there?") -> None:
-    """A question and an answer: both ends live, in both directions. Where messages may be lost, they are sent again."""
-    await tell(pair.client, pair.server, octets)
-    await tell(pair.server, pair.client, octets[::-1])
+    """A question and an answer, each said once: both ends live, in both directions."""
+    await pair.client.send(octets)
+    assert await take(pair.server, len(octets)) == octets
+    answer = octets[::-1]
+    await pair.server.send(answer)
+    assert await take(pair.client, len(answer)) == answer
 
 
-async def tell(sender: taps.Connection, receiver: taps.Connection, octets: bytes) -> None:
-    """So many octets from one end to the other."""
-    if sender.security.provides.get("reliability") is not False:
-        await sender.send(octets)
-        assert await take(receiver, len(octets)) == octets
+async def ask_until_answered(subject: Subject, pair: Pair, octets: bytes = b"are you there?") -> None:
+    """The same where messages may be lost on the way: then they are said again."""
+    if subject.provides("reliability"):
+        await ask(pair, octets)
         return
+    await tell_until_heard(pair.client, pair.server, octets)
+    await tell_until_heard(pair.server, pair.client, octets[::-1])
+
+
+async def tell_until_heard(sender: taps.Connection, receiver: taps.Connection, message: bytes) -> None:
+    """One message, up to five times."""
     for _ in range(TRIES):
-        await sender.send(octets)
+        await sender.send(message)
         try:
-            while bytes(await receiver.receive(timeout=PATIENCE)) != octets:
+            while bytes(await receiver.receive(timeout=PATIENCE)) != message:
                 continue  # a copy of what was said before
         except TimeoutError:
             continue

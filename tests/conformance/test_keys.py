@@ -24,7 +24,7 @@ from taps_security.stack.events import (
     Terminated,
 )
 from tests.conformance.subject import SUBJECTS, Subject
-from tests.conformance.talk import ask
+from tests.conformance.talk import ask, ask_until_answered
 from tests.conformance.worlds import World, play
 
 every_subject = pytest.mark.parametrize("subject", SUBJECTS, ids=str)
@@ -58,7 +58,10 @@ def test_keys_are_there_before_data_and_gone_after_the_end(subject: Subject) -> 
                 assert all(event.secret is None for event in events if isinstance(event, KeyReady))
                 connection.abort()
                 await connection.wait_closed()
-        await asyncio.sleep(1)  # where connections share a stack, it ends with the last of them and with the listener
+                if subject.descriptor.tunnel is None:
+                    assert isinstance(connection.security_events[-1], Terminated)
+                    assert not live_keys(connection)
+        await asyncio.sleep(1)  # a tunnel's stack ends when neither a connection nor a listener needs it
         for connection in pair:
             assert isinstance(connection.security_events[-1], Terminated)
             assert not live_keys(connection)
@@ -111,10 +114,10 @@ def epochs(*connections: taps.Connection) -> list[int]:
 def test_both_sides_update_at_once_and_often(subject: Subject) -> None:
     async def scenario(world: World) -> None:
         async with subject.connected(world) as pair:
-            for _ in range(5):
-                await ask(pair)
+            for _ in range(5):  # where rekeys cross, a message under the keys of before may be lost
+                await ask_until_answered(subject, pair)
                 await asyncio.gather(pair.client.update_keys(), pair.server.update_keys())
-                await ask(pair)
+                await ask_until_answered(subject, pair)
 
     play(scenario)
 
