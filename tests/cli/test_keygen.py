@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat
 import subprocess
 import time
@@ -18,6 +17,7 @@ from taps_security.crypto.agreement import Group, from_private
 from taps_security.crypto.certificates import Identity, fingerprint
 from taps_security.crypto.sodium import scalarmult_base
 from taps_security.crypto.trust import TrustAnchors, verify_chain
+from tests.interop.peers import require_program
 
 
 def mode(path: Path) -> int:
@@ -63,9 +63,9 @@ def test_static(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert out.read_bytes().endswith(b"=\n")
 
 
-@pytest.mark.skipif(shutil.which("wg") is None, reason="wireguard-tools are not installed")
 def test_static_keys_are_those_of_wg(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """`wg pubkey` finds the same public key, and we take what `wg genkey` makes."""
+    require_program("wg")
     out = tmp_path / "static.key"
     assert run(["keygen", "static", "--out", str(out)]) == 0
     ran = subprocess.run(["wg", "pubkey"], input=out.read_bytes(), capture_output=True, check=True)
@@ -110,9 +110,9 @@ def test_a_key_folder_is_never_replaced(capsys: pytest.CaptureFixture[str], tmp_
     assert [found.name for found in sorted(tmp_path.iterdir())] == ["file", "keys"]
 
 
-@pytest.mark.skipif(shutil.which("curvecpprintkey") is None, reason="nacl-tools are not installed")
 def test_key_folders_are_those_of_nacl_tools(tmp_path: Path) -> None:
     """The same files with the same modes; curvecpprintkey finds the same key, and we read what curvecpmakekey makes."""
+    require_program("curvecpprintkey", "curvecpmakekey")
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     public = make_folder(ours)
     printed = subprocess.run(["curvecpprintkey", str(ours)], capture_output=True, check=True).stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuar
 from tests.examples.test_examples import python, run
 from tests.interop import namespaces, wireguard_go
 from tests.interop.namespaces import Namespace, Network, network
+from tests.interop.peers import require_program
 
 pytestmark = pytest.mark.interop
 PORT, ECHO = 51_820, 7
@@ -53,9 +53,8 @@ print(len(found))
 @pytest.fixture
 def net() -> Iterator[Network]:
     """Namespaces, and WireGuard's programs."""
-    missing = [name for name in ("wireguard-go", "wg") if shutil.which(name) is None]
-    reason = f"peer program missing: {', '.join(missing)} (make peers)" if missing else namespaces.unavailable()
-    if reason:
+    require_program("ip", "wireguard-go", "wg")
+    if reason := namespaces.unavailable():
         if os.environ.get("TAPS_REQUIRE_PEERS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

@@ -16,6 +16,7 @@ from taps_security.crypto.sodium import scalarmult_base
 from taps_security.protocols.wireguard.options import WireGuardOptions, WireGuardPeer, key_text
 from taps_security.protocols.wireguard.quick import from_table, read, write
 from taps_security.stack.errors import ConfigurationError
+from tests.interop.peers import require_program
 
 PRIVATE, SECRET = bytes(range(1, 33)), bytes([0x5A]) * 32
 ONE, OTHER = bytes([1]) * 32, bytes([2]) * 32
@@ -251,9 +252,9 @@ def test_whatever_comes_is_read_or_refused(text: str) -> None:
     assert read(write(found.options)).options == found.options
 
 
-@pytest.mark.skipif(shutil.which("wg") is None, reason="wireguard-tools are not installed")
 def test_wg_reads_what_we_write(tmp_path: Path) -> None:
     """`wg pubkey` of the key in the file, and `wg-quick strip` where it is there."""
+    require_program("wg")
     ran = subprocess.run(["wg", "pubkey"], input=OURS + "\n", capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == key_text(EXPECTED.public_key)
     path = tmp_path / "tunnel.conf"
